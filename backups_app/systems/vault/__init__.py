@@ -1,0 +1,41 @@
+"""Backup files in and out of every storage location, checksummed."""
+
+from backups_app.systems.vault.configured import (
+    Credentials,
+    LocationSpec,
+    open_location,
+    parse_locations,
+)
+from backups_app.systems.vault.local import LocalLocation, WorkingFile, working_file
+from backups_app.systems.vault.location import Location, MissingCopy, NameTaken, Stored, StoredFile
+from backups_app.systems.vault.names import (
+    NAME_PATTERN,
+    BackupName,
+    is_name,
+    make_name,
+    parse_name,
+    prefix_for,
+)
+from backups_app.systems.vault.streams import sha256_of
+
+__all__ = [
+    "NAME_PATTERN",
+    "BackupName",
+    "Credentials",
+    "LocalLocation",
+    "Location",
+    "LocationSpec",
+    "MissingCopy",
+    "NameTaken",
+    "Stored",
+    "StoredFile",
+    "WorkingFile",
+    "is_name",
+    "make_name",
+    "open_location",
+    "parse_locations",
+    "parse_name",
+    "prefix_for",
+    "sha256_of",
+    "working_file",
+]

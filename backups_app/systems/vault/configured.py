@@ -1,0 +1,166 @@
+"""Storage locations as an operator writes them: ``alias=URL-or-path``, separated by commas."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from backups_app.errors import NotConfigured
+from backups_app.systems.vault.local import LocalLocation
+from backups_app.systems.vault.location import Location
+
+_ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_BUCKET_OPTIONS = {"endpoint_url", "region", "addressing_style"}
+_SECRET_WORDS = re.compile(r"key|secret|token|password", re.IGNORECASE)
+_EXAMPLE = "local=/var/backups/qradmin or offsite=s3://bucket/prefix?region=eu-central-1"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """Key of an object store; never part of a URL, never shown."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class LocationSpec:
+    """One configured location; ``url`` is without its options, ``folder`` is None for a bucket."""
+
+    alias: str
+    url: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def is_local(self) -> bool:
+        return self.folder is not None
+
+
+def parse_locations(text: str) -> tuple[LocationSpec, ...]:
+    """The locations of a setting, in order; NotConfigured with the sentence that names what is wrong."""
+    entries = [entry.strip() for entry in text.split(",")]
+    if not any(entries):
+        raise NotConfigured(
+            f"No storage location is set: BACKUP_LOCATIONS needs at least one, as {_EXAMPLE}."
+        )
+    specs = tuple(_spec(entry) for entry in entries if entry)
+    _refuse_twins(specs)
+    return specs
+
+
+def open_location(spec: LocationSpec, credentials: Credentials | None = None) -> Location:
+    """The location of a spec; nothing is touched or connected before its first use."""
+    if spec.folder is not None:
+        return LocalLocation(alias=spec.alias, folder=spec.folder)
+    from backups_app.systems.vault.objects import ObjectLocation
+
+    bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
+    return ObjectLocation(
+        alias=spec.alias,
+        bucket=bucket,
+        prefix=prefix,
+        endpoint_url=spec.options.get("endpoint_url"),
+        region=spec.options.get("region"),
+        addressing_style=spec.options.get("addressing_style"),
+        credentials=credentials,
+    )
+
+
+def _spec(entry: str) -> LocationSpec:
+    alias, equals, place = entry.partition("=")
+    alias, place = alias.strip(), place.strip()
+    if not equals or not _ALIAS.fullmatch(alias):
+        raise NotConfigured(
+            f"BACKUP_LOCATIONS: {_masked(entry)} has no proper alias: write {_EXAMPLE} "
+            "(letters, digits, - and _, at most 40)."
+        )
+    if place.startswith("/") and not place.startswith("//"):
+        return _folder_spec(alias, place)
+    try:
+        url = urlsplit(place)
+    except ValueError as error:
+        raise NotConfigured(f"BACKUP_LOCATIONS: the place of {alias} is not a valid URL.") from error
+    if url.scheme == "file":
+        return _file_url_spec(alias, url)
+    if url.scheme == "s3":
+        return _bucket_spec(alias, url)
+    if url.scheme and "://" in place:
+        raise NotConfigured(
+            f"BACKUP_LOCATIONS: {alias} uses the unknown scheme {url.scheme!a}: use a path, file:// or s3://."
+        )
+    raise NotConfigured(f"BACKUP_LOCATIONS: {alias} needs an absolute path or a URL, as {_EXAMPLE}.")
+
+
+def _folder_spec(alias: str, place: str) -> LocationSpec:
+    if "\0" in place:
+        raise NotConfigured(f"BACKUP_LOCATIONS: the path of {alias} holds a NUL character.")
+    folder = Path(place)
+    if ".." in folder.parts:
+        raise NotConfigured(f"BACKUP_LOCATIONS: the path of {alias} holds '..': write it out.")
+    if folder == Path("/"):
+        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} is the root folder: name a folder of its own.")
+    return LocationSpec(alias=alias, url=folder.as_uri(), folder=folder)
+
+
+def _file_url_spec(alias: str, url: SplitResult) -> LocationSpec:
+    if url.netloc not in {"", "localhost"} or url.query or not url.path.startswith("/"):
+        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} has to look like file:///absolute/path.")
+    return _folder_spec(alias, unquote(url.path))
+
+
+def _bucket_spec(alias: str, url: SplitResult) -> LocationSpec:
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    endpoint = urlsplit(options.get("endpoint_url", ""))
+    if "@" in url.netloc or "@" in endpoint.netloc or any(_SECRET_WORDS.search(name) for name in options):
+        raise NotConfigured(
+            f"BACKUP_LOCATIONS: the URL of {alias} holds credentials: set them in their own variables."
+        )
+    if not _BUCKET.fullmatch(url.netloc):
+        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} has to look like s3://bucket/prefix.")
+    unknown = sorted(set(options) - _BUCKET_OPTIONS)
+    if unknown:
+        raise NotConfigured(
+            f"BACKUP_LOCATIONS: {alias} has the unknown option {unknown[0]!a}: "
+            f"known are {', '.join(sorted(_BUCKET_OPTIONS))}."
+        )
+    if "endpoint_url" in options and (endpoint.scheme not in {"http", "https"} or not endpoint.netloc):
+        raise NotConfigured(f"BACKUP_LOCATIONS: the endpoint_url of {alias} has to begin with https://.")
+    if options.get("addressing_style", "auto") not in {"auto", "path", "virtual"}:
+        raise NotConfigured(f"BACKUP_LOCATIONS: the addressing_style of {alias} is auto, path or virtual.")
+    prefix = unquote(url.path).strip("/")
+    if "\0" in prefix or ".." in prefix.split("/"):
+        raise NotConfigured(f"BACKUP_LOCATIONS: the prefix of {alias} is not a plain path.")
+    address = f"s3://{url.netloc}/{prefix}".rstrip("/")
+    return LocationSpec(alias=alias, url=address, options=options)
+
+
+def _refuse_twins(specs: tuple[LocationSpec, ...]) -> None:
+    aliases: set[str] = set()
+    places: dict[str, str] = {}
+    for spec in specs:
+        if spec.alias.lower() in aliases:
+            raise NotConfigured(f"BACKUP_LOCATIONS: the alias {spec.alias} is used twice.")
+        aliases.add(spec.alias.lower())
+        other = places.setdefault(_identity(spec), spec.alias)
+        if other != spec.alias:
+            raise NotConfigured(
+                f"BACKUP_LOCATIONS: {other} and {spec.alias} are the same place: "
+                "two copies there would be one."
+            )
+
+
+def _identity(spec: LocationSpec) -> str:
+    if spec.folder is not None:
+        return str(spec.folder.resolve())
+    return f"{spec.options.get('endpoint_url', '').rstrip('/')} {spec.url}"
+
+
+def _masked(entry: str) -> str:
+    """The beginning of an entry, before anything that might be a secret."""
+    return repr(re.split(r"[@?]|://", entry, maxsplit=1)[0][:60])

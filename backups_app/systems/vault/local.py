@@ -1,0 +1,358 @@
+"""A folder of this machine, a network mount included, as a storage location."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from backups_app.errors import NotConfigured, StorageProblem
+from backups_app.systems.vault import streams
+from backups_app.systems.vault.location import (
+    Location,
+    MissingCopy,
+    NameTaken,
+    OnBytes,
+    Stored,
+    StoredFile,
+    Watch,
+    no_bytes,
+    no_watch,
+)
+from backups_app.systems.vault.names import (
+    CHECK_PREFIX,
+    SIDECAR_SUFFIX,
+    is_name,
+    is_temporary_name,
+    parse_name,
+)
+
+MAX_SIDECAR_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class WorkingFile:
+    """A new file under a temporary name, mode 0600, for a program to write into.
+
+    ``commit()`` flushes the file and gives it its name; it returns the path where the file now lies,
+    or raises NameTaken.
+    """
+
+    path: Path
+    name: str
+    commit: Callable[[], Path] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class LocalLocation:
+    """One folder that holds backup files; see Location for what each method promises."""
+
+    alias: str
+    folder: Path
+    is_local: bool = field(default=True, init=False)
+
+    def describe(self) -> str:
+        return f"{self.alias} ({self.folder})"
+
+    def prepare(self) -> None:
+        with self._errors():
+            if not self.folder.exists():
+                self.folder.parent.mkdir(parents=True, exist_ok=True)
+                self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def check(self) -> None:
+        probe = self.folder / f"{CHECK_PREFIX}{secrets.token_hex(8)}"
+        with self._errors():
+            self._insist_on_folder()
+            self.free_bytes()
+            os.listdir(self.folder)  # noqa: PTH208 - fails at once, iterdir only when read
+            try:
+                with streams.create(probe) as file:
+                    file.write(b"x")
+                    streams.flush_to_disk(file)
+            finally:
+                probe.unlink(missing_ok=True)
+
+    def free_bytes(self) -> int:
+        with self._errors():
+            return shutil.disk_usage(self.folder).free
+
+    def names(self) -> list[StoredFile]:
+        with self._errors(), os.scandir(self.folder) as entries:
+            found = [stored for entry in entries if (stored := _stored_file(entry))]
+        return sorted(found, key=lambda stored: stored.name)
+
+    def exists(self, name: str) -> bool:
+        return self.local_path(name) is not None
+
+    def local_path(self, name: str) -> Path | None:
+        path = self._path(name)
+        with self._errors():
+            try:
+                return path if stat.S_ISREG(path.lstat().st_mode) else None
+            except FileNotFoundError:
+                self._insist_on_folder()
+                return None
+
+    def store(
+        self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        """Copy under a temporary name, flush, read back, then give the name: a bad copy never has it."""
+        final = self._path(name)
+        self._insist_on_free_name(final)
+        temporary = self.folder / f".{name}.{secrets.token_hex(4)}.part"
+        with streams.os_errors(f"The file {source}"):
+            reader = streams.open_to_read(source)
+        with reader, self._errors(), _removed_unless_renamed(temporary):
+            with streams.create(temporary) as writer:
+                written = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
+                streams.flush_to_disk(writer)
+                _forget_cached_pages(writer.fileno())
+            self._insist_on_equal_copy(name, temporary, written, watch=watch, on_bytes=on_bytes)
+            self._give_name(temporary, final)
+        return written
+
+    def fetch(
+        self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        with self._opened(name) as reader, streams.os_errors(f"The file {target}"):
+            return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+
+    def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
+        with self._opened(name) as reader, self._errors():
+            return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
+
+    def remove(self, name: str) -> bool:
+        path = self._path(name)
+        with self._errors():
+            was_there = _unlink(path)
+            sidecar_was_there = _unlink(self._sidecar(name))
+            if was_there or sidecar_was_there:
+                streams.flush_path_to_disk(self.folder)
+            else:
+                self._insist_on_folder()
+        return was_there
+
+    def write_text(self, name: str, text: str) -> None:
+        self._path(name)
+        temporary = self.folder / f".{name}{SIDECAR_SUFFIX}.{secrets.token_hex(4)}.part"
+        with self._errors(), _removed_unless_renamed(temporary):
+            with streams.create(temporary) as file:
+                file.write(text.encode())
+                streams.flush_to_disk(file)
+            temporary.replace(self._sidecar(name))
+            streams.flush_path_to_disk(self.folder)
+
+    def read_text(self, name: str) -> str | None:
+        self._path(name)
+        with self._errors():
+            try:
+                file = streams.open_to_read(self._sidecar(name))
+            except FileNotFoundError:
+                self._insist_on_folder()
+                return None
+            with file:
+                return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
+
+    def sweep_temporary(self, older_than_seconds: float) -> list[str]:
+        before = time.time() - older_than_seconds
+        with self._errors(), os.scandir(self.folder) as entries:
+            ours = [entry for entry in entries if is_temporary_name(entry.name)]
+            return sorted(
+                entry.name for entry in ours if _is_old_file(entry, before) and _unlink(Path(entry))
+            )
+
+    @contextmanager
+    def working_file(self, name: str) -> Iterator[WorkingFile]:
+        """A file to write a backup into; it is gone afterwards unless ``commit()`` gave it its name.
+
+        The temporary name reserves the name: a second working file of one name is refused (NameTaken).
+        """
+        final = self._path(name)
+        self._insist_on_free_name(final)
+        temporary = self.folder / f".{name}.part"
+        with self._errors():
+            try:
+                streams.create(temporary).close()
+            except FileExistsError:
+                raise self._taken(name) from None
+
+        def commit() -> Path:
+            with self._errors():
+                temporary.chmod(0o600)
+                streams.flush_path_to_disk(temporary)
+                self._give_name(temporary, final)
+            return final
+
+        with _removed_unless_renamed(temporary):
+            yield WorkingFile(path=temporary, name=name, commit=commit)
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[BinaryIO]:
+        with self._errors():
+            path = self.local_path(name)
+            if path is None:
+                raise MissingCopy(f"{self._subject} holds no file {name}.")
+            reader = streams.open_to_read(path)
+        with reader:
+            yield reader
+
+    def _insist_on_equal_copy(
+        self, name: str, copy: Path, expected: Stored, *, watch: Watch, on_bytes: OnBytes
+    ) -> None:
+        with streams.open_to_read(copy) as reader:
+            found = streams.move(reader, None, watch=watch, on_bytes=on_bytes)
+        if found != expected:
+            raise unequal_copy(self._subject, name, expected, found)
+
+    def _insist_on_free_name(self, final: Path) -> None:
+        with self._errors():
+            if os.path.lexists(final):
+                raise self._taken(final.name)
+            self._insist_on_folder()
+
+    def _give_name(self, temporary: Path, final: Path) -> None:
+        """Rename without ever replacing a file, which os.rename would do."""
+        try:
+            os.link(temporary, final, follow_symlinks=False)
+            temporary.unlink()
+        except FileExistsError:
+            raise self._taken(final.name) from None
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}:
+                raise
+            self._reserve_and_rename(temporary, final)
+        streams.flush_path_to_disk(self.folder)
+
+    def _reserve_and_rename(self, temporary: Path, final: Path) -> None:
+        """For network mounts without hard links: reserve the name with an empty file, then replace that."""
+        try:
+            streams.create(final).close()
+        except FileExistsError:
+            raise self._taken(final.name) from None
+        try:
+            temporary.replace(final)
+        except BaseException:
+            final.unlink(missing_ok=True)
+            raise
+
+    def _taken(self, name: str) -> NameTaken:
+        return NameTaken(f"{self._subject} already holds a file {name}: it was left as it is.")
+
+    def _insist_on_folder(self) -> None:
+        if self.folder.is_dir():
+            return
+        if self.folder.exists():
+            raise StorageProblem(f"{self._subject} is not a folder: correct BACKUP_LOCATIONS.")
+        raise StorageProblem(
+            f"{self._subject} does not exist: create the folder, mount it, or correct BACKUP_LOCATIONS."
+        )
+
+    def _path(self, name: str) -> Path:
+        parse_name(name)
+        return self.folder / name
+
+    def _sidecar(self, name: str) -> Path:
+        return self.folder / (name + SIDECAR_SUFFIX)
+
+    @property
+    def _subject(self) -> str:
+        return f"The storage location {self.alias} ({self.folder})"
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        with streams.os_errors(self._subject):
+            yield
+
+
+@contextmanager
+def working_file(location: Location, name: str) -> Iterator[WorkingFile]:
+    """A file of the first location to write a backup into; see LocalLocation.working_file."""
+    if not isinstance(location, LocalLocation):
+        raise NotConfigured(
+            f"The first storage location, {location.describe()}, is not a folder of this machine: "
+            "list a folder first."
+        )
+    with location.working_file(name) as working:
+        yield working
+
+
+def copy_to_new_file(reader: BinaryIO, target: Path, *, watch: Watch, on_bytes: OnBytes) -> Stored:
+    """Write all of ``reader`` to a new file of mode 0600 and flush it; the file is gone when that fails."""
+    writer = streams.create(target)
+    try:
+        with writer:
+            moved = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
+            streams.flush_to_disk(writer)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return moved
+
+
+def unequal_copy(subject: str, name: str, expected: Stored, found: Stored) -> StorageProblem:
+    """The error for a copy that reads back differently."""
+    return StorageProblem(
+        f"{subject} does not give back what was written for {name}: the copy was removed; check the disk.",
+        detail=f"written: {expected.size} bytes, {expected.sha256}; "
+        f"read back: {found.size} bytes, {found.sha256}",
+    )
+
+
+def decoded_sidecar(data: bytes, name: str) -> str:
+    """The text of a sidecar; StorageProblem when it is not text, or far too large."""
+    if len(data) > MAX_SIDECAR_BYTES:
+        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is too large to be a backup's description.")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is not text.", detail=str(error)) from error
+
+
+@contextmanager
+def _removed_unless_renamed(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _stored_file(entry: os.DirEntry[str]) -> StoredFile | None:
+    if not is_name(entry.name) or not entry.is_file(follow_symlinks=False):
+        return None
+    try:
+        facts = entry.stat(follow_symlinks=False)
+    except FileNotFoundError:  # removed since the folder was read
+        return None
+    return StoredFile(entry.name, facts.st_size, datetime.fromtimestamp(facts.st_mtime, tz=UTC))
+
+
+def _is_old_file(entry: os.DirEntry[str], before: float) -> bool:
+    try:
+        return entry.is_file(follow_symlinks=False) and entry.stat(follow_symlinks=False).st_mtime <= before
+    except FileNotFoundError:
+        return False
+
+
+def _unlink(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _forget_cached_pages(descriptor: int) -> None:
+    """So that reading back asks the disk, not the memory that was just written from."""
+    with suppress(OSError):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

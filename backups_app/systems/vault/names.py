@@ -1,0 +1,80 @@
+"""Names of backup files: made, read, and the only names that are ever opened, listed or removed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from backups_app.errors import Refused
+
+SAFETY_MARK = "_before_restore"
+SIDECAR_SUFFIX = ".json"
+CHECK_PREFIX = ".qradmin-check-"
+NAME_PATTERN = re.compile(
+    r"(?P<prefix>[A-Za-z0-9_][A-Za-z0-9_-]{0,62})"
+    r"_(?P<moment>[0-9]{8}_[0-9]{6})"
+    rf"(?P<safety>{SAFETY_MARK})?\.sql"
+)
+_TEMPORARY_PATTERN = re.compile(r"\.(?P<name>.+\.sql)(?:\.json)?(?:\.[0-9a-f]{8})?\.part")
+_CHECK_PATTERN = re.compile(re.escape(CHECK_PREFIX) + "[0-9a-f]{16}")
+_MOMENT_FORMAT = "%Y%m%d_%H%M%S"
+
+
+@dataclass(frozen=True)
+class BackupName:
+    """The parts of a backup file's name; ``moment`` is UTC, to the second."""
+
+    prefix: str
+    moment: datetime
+    is_safety: bool
+
+    def __str__(self) -> str:
+        mark = SAFETY_MARK if self.is_safety else ""
+        return f"{self.prefix}_{self.moment.strftime(_MOMENT_FORMAT)}{mark}.sql"
+
+
+def prefix_for(database: str) -> str:
+    """The prefix for a database's name: anything but letters, digits, _ and - becomes an underscore."""
+    prefix = re.sub(r"[^A-Za-z0-9_-]", "_", database)[:63]
+    if prefix.startswith("-"):
+        prefix = "_" + prefix[1:]
+    return prefix or "_"
+
+
+def make_name(prefix: str, moment: datetime, *, safety: bool = False) -> str:
+    """The file name of a backup taken at ``moment``, which must be aware; the name says UTC."""
+    if moment.tzinfo is None:
+        raise ValueError("a backup's name needs an aware time")
+    moment = moment.astimezone(UTC).replace(microsecond=0)
+    return str(BackupName(prefix=prefix_for(prefix), moment=moment, is_safety=safety))
+
+
+def parse_name(name: str) -> BackupName:
+    """The parts of ``name``; Refused when it is not exactly a backup's file name."""
+    match = NAME_PATTERN.fullmatch(name)
+    moment = _moment(match["moment"]) if match else None
+    if match is None or moment is None:
+        raise Refused(
+            f"{name!a:.120} is not the name of a backup file: it has to look like qrdb_20250525_143022.sql."
+        )
+    return BackupName(prefix=match["prefix"], moment=moment, is_safety=bool(match["safety"]))
+
+
+def is_name(name: str) -> bool:
+    """Whether ``name`` is exactly a backup's file name."""
+    match = NAME_PATTERN.fullmatch(name)
+    return bool(match and _moment(match["moment"]))
+
+
+def is_temporary_name(name: str) -> bool:
+    """Whether ``name`` is a temporary name that the vault itself gave."""
+    match = _TEMPORARY_PATTERN.fullmatch(name)
+    return bool((match and is_name(match["name"])) or _CHECK_PATTERN.fullmatch(name))
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, _MOMENT_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
