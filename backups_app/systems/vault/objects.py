@@ -1,0 +1,379 @@
+"""A bucket of an S3-compatible object store as a storage location, through django-storages' client."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from storages.backends.s3 import S3Storage
+
+from backups_app.systems.vault import streams
+from backups_app.systems.vault.configured import Credentials
+from backups_app.systems.vault.local import (
+    MAX_SIDECAR_BYTES,
+    copy_to_new_file,
+    decoded_sidecar,
+    unequal_copy,
+)
+from backups_app.systems.vault.location import (
+    MissingCopy,
+    NameTaken,
+    OnBytes,
+    Stored,
+    StoredFile,
+    Watch,
+    no_bytes,
+    no_watch,
+)
+from backups_app.systems.vault.names import CHECK_PREFIX, SIDECAR_SUFFIX, is_name, parse_name
+from backups_app.systems.vault.store_calls import answer, code_of, give_up_after, store_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+MEBIBYTE = 1024 * 1024
+SMALLEST_PART = 8 * MEBIBYTE
+MOST_PARTS = 9_000  # the protocol allows 10,000
+ABORT_SECONDS = 5.0
+
+_MISSING = {"404", "NoSuchKey", "NotFound"}
+_TAKEN = {"412", "PreconditionFailed", "ConditionalRequestConflict"}
+_NO_CONDITIONS = {"501", "NotImplemented", "InvalidArgument", "InvalidRequest"}
+
+
+@dataclass(frozen=True)
+class ObjectLocation:
+    """One prefix of one bucket; see Location for what each method promises.
+
+    An object appears whole or not at all, so there are no temporary names: what interrupted work leaves
+    are incomplete multipart uploads, which ``sweep_temporary`` aborts.
+    """
+
+    alias: str
+    bucket: str
+    prefix: str = ""
+    endpoint_url: str | None = None
+    region: str | None = None
+    addressing_style: str | None = None
+    credentials: Credentials | None = None
+    connect_timeout: float = 5.0
+    read_timeout: float = 20.0
+    is_local: bool = field(default=False, init=False)
+
+    def describe(self) -> str:
+        at = f" at {self.endpoint_url}" if self.endpoint_url else ""
+        return f"{self.alias} (s3://{self.bucket}/{self.prefix}".rstrip("/") + f"{at})"
+
+    def prepare(self) -> None:
+        """Nothing to make: a bucket is made by whoever pays for it."""
+
+    def check(self) -> None:
+        """List, write and delete, as the work itself will."""
+        probe = self._key(f"{CHECK_PREFIX}{secrets.token_hex(8)}")
+        with self._errors():
+            self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder, MaxKeys=1)
+            self._client.put_object(Bucket=self.bucket, Key=probe, Body=b"x")
+            self._client.delete_object(Bucket=self.bucket, Key=probe)
+
+    def free_bytes(self) -> int | None:
+        return None
+
+    def names(self) -> list[StoredFile]:
+        found = []
+        with self._errors():
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder, Delimiter="/"):
+                for entry in page.get("Contents", []):
+                    name = entry["Key"].removeprefix(self._folder)
+                    if is_name(name):
+                        found.append(StoredFile(name, entry["Size"], entry["LastModified"].astimezone(UTC)))
+        return sorted(found, key=lambda stored: stored.name)
+
+    def exists(self, name: str) -> bool:
+        parse_name(name)
+        with self._errors():
+            try:
+                self._client.head_object(Bucket=self.bucket, Key=self._key(name))
+            except ClientError as error:
+                if code_of(error) not in _MISSING:
+                    raise
+                self._insist_on_bucket()
+                return False
+        return True
+
+    def local_path(self, name: str) -> Path | None:
+        parse_name(name)
+        return None
+
+    def store(
+        self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        """Upload in parts, then read the object back through GET; a copy that differs is deleted."""
+        if self.exists(name):
+            raise self._taken(name)
+        with streams.os_errors(f"The file {source}"):
+            reader = streams.open_to_read(source)
+            size = source.stat().st_size
+        with reader:
+            written, is_ours = self._upload(reader, size, name, watch=watch, on_bytes=on_bytes)
+        try:
+            found = self.digest(name, watch=watch, on_bytes=on_bytes)
+            if found != written and is_ours:
+                raise unequal_copy(self._subject, name, written, found)
+        except BaseException:
+            if is_ours:
+                self._try_to_delete(name)
+            raise
+        if found != written:
+            raise self._taken(name)
+        return written
+
+    def fetch(
+        self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        with self._opened(name, watch) as reader, streams.os_errors(f"The file {target}"):
+            return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+
+    def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
+        with self._opened(name, watch) as reader:
+            return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
+
+    def remove(self, name: str) -> bool:
+        was_there = self.exists(name)
+        with self._errors():
+            for key in (self._key(name), self._key(name + SIDECAR_SUFFIX)):
+                self._client.delete_object(Bucket=self.bucket, Key=key)
+        return was_there
+
+    def write_text(self, name: str, text: str) -> None:
+        parse_name(name)
+        with self._errors():
+            self._client.put_object(
+                Bucket=self.bucket, Key=self._key(name + SIDECAR_SUFFIX), Body=text.encode()
+            )
+
+    def read_text(self, name: str) -> str | None:
+        parse_name(name)
+        try:
+            with self._opened_key(self._key(name + SIDECAR_SUFFIX), name, no_watch) as reader:
+                return decoded_sidecar(reader.read(MAX_SIDECAR_BYTES + 1), name)
+        except MissingCopy:
+            return None
+
+    def sweep_temporary(self, older_than_seconds: float) -> list[str]:
+        before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
+        with self._errors():
+            return sorted([*self._abort_uploads(before), *self._delete_probes(before)])
+
+    def _abort_uploads(self, before: datetime) -> Iterator[str]:
+        pages = self._client.get_paginator("list_multipart_uploads")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder):
+            for upload in page.get("Uploads", []):
+                name = upload["Key"].removeprefix(self._folder)
+                if is_name(name) and upload["Initiated"] <= before:
+                    self._client.abort_multipart_upload(
+                        Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    yield name
+
+    def _delete_probes(self, before: datetime) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder + CHECK_PREFIX, Delimiter="/"):
+            for entry in page.get("Contents", []):
+                if entry["LastModified"] <= before:
+                    self._client.delete_object(Bucket=self.bucket, Key=entry["Key"])
+                    yield entry["Key"].removeprefix(self._folder)
+
+    def _upload(
+        self, reader: BinaryIO, size: int, name: str, *, watch: Watch, on_bytes: OnBytes
+    ) -> tuple[Stored, bool]:
+        """Write the object; the flag is False when the store says that another one has the name by now.
+
+        That other one may be ours after all: an answer that was lost on the way is asked for again.
+        """
+        send = self._send_at_once if size <= SMALLEST_PART else self._send_in_parts
+        summed = _Summed(reader, on_bytes)
+        with self._errors():
+            try:
+                send(summed, size, self._key(name), watch)
+            except ClientError as error:
+                if code_of(error) not in _TAKEN:
+                    raise
+                return summed.stored, False
+        return summed.stored, True
+
+    def _send_at_once(self, source: _Summed, size: int, key: str, watch: Watch) -> None:
+        data = source.read(size)
+        self._send_under_new_name(
+            lambda condition: self._client.put_object(
+                Bucket=self.bucket, Key=key, Body=io.BytesIO(data), **condition
+            ),
+            watch,
+        )
+        source.moved(len(data))
+
+    def _send_under_new_name(self, send: Callable[[Any], object], watch: Watch) -> None:
+        """Let the store refuse a taken name; one that does not know the condition is asked without it."""
+        try:
+            answer(lambda: send({"IfNoneMatch": "*"}), watch)
+        except ClientError as error:
+            if code_of(error) not in _NO_CONDITIONS:
+                raise
+            answer(lambda: send({}), watch)
+
+    def _send_in_parts(self, source: _Summed, size: int, key: str, watch: Watch) -> None:
+        upload = self._client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
+        try:
+            parts = list(self._sent_parts(source, part_size(size), key, upload, watch))
+            self._send_under_new_name(
+                lambda condition: self._client.complete_multipart_upload(
+                    Bucket=self.bucket,
+                    Key=key,
+                    UploadId=upload,
+                    MultipartUpload={"Parts": parts},
+                    **condition,
+                ),
+                watch,
+            )
+        except BaseException:
+            give_up_after(
+                ABORT_SECONDS,
+                lambda: self._client.abort_multipart_upload(Bucket=self.bucket, Key=key, UploadId=upload),
+            )
+            raise
+
+    def _sent_parts(
+        self, source: _Summed, part_bytes: int, key: str, upload: str, watch: Watch
+    ) -> Iterator[CompletedPartTypeDef]:
+        number = 0
+        while data := source.read(part_bytes):
+            number += 1
+            sent = answer(
+                # a stream, not bytes: bytes would have to leave within one connect_timeout
+                lambda data=data, number=number: self._client.upload_part(  # type: ignore[misc]
+                    Bucket=self.bucket, Key=key, UploadId=upload, PartNumber=number, Body=io.BytesIO(data)
+                ),
+                watch,
+            )
+            source.moved(len(data))
+            yield {"PartNumber": number, "ETag": sent["ETag"]}
+
+    def _opened(self, name: str, watch: Watch) -> Any:
+        parse_name(name)
+        return self._opened_key(self._key(name), name, watch)
+
+    @contextmanager
+    def _opened_key(self, key: str, name: str, watch: Watch) -> Iterator[BinaryIO]:
+        with self._errors():
+            try:
+                body = answer(lambda: self._client.get_object(Bucket=self.bucket, Key=key), watch)["Body"]
+            except ClientError as error:
+                if code_of(error) not in _MISSING:
+                    raise
+                raise MissingCopy(f"{self._subject} holds no file {name}.") from error
+        try:
+            yield cast("BinaryIO", _Incoming(body, watch, self._errors))
+        finally:
+            body.close()
+
+    def _insist_on_bucket(self) -> None:
+        """A HEAD for an object says only 404 when the whole bucket is missing."""
+        self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder, MaxKeys=1)
+
+    def _try_to_delete(self, name: str) -> None:
+        give_up_after(
+            ABORT_SECONDS,
+            lambda: self._client.delete_object(Bucket=self.bucket, Key=self._key(name)),
+        )
+
+    def _taken(self, name: str) -> NameTaken:
+        return NameTaken(f"{self._subject} already holds a file {name}: it was left as it is.")
+
+    def _key(self, name: str) -> str:
+        return self._folder + name
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
+
+    @property
+    def _subject(self) -> str:
+        return f"The storage location {self.describe()}"
+
+    def _errors(self) -> Any:
+        return store_errors(self._subject, self.bucket)
+
+    @cached_property
+    def _client(self) -> S3Client:
+        style = self.addressing_style or ("path" if self.endpoint_url else "auto")
+        config = Config(
+            signature_version="s3v4",
+            connect_timeout=self.connect_timeout,
+            read_timeout=self.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": 3},
+            s3={"addressing_style": cast('Literal["auto", "path", "virtual"]', style)},
+            request_checksum_calculation="when_required",  # what older stores of other makers understand
+            response_checksum_validation="when_required",
+        )
+        key = self.credentials
+        with self._errors():
+            storage = S3Storage(
+                bucket_name=self.bucket,
+                endpoint_url=self.endpoint_url,
+                region_name=self.region,
+                access_key=key.access_key if key else None,
+                secret_key=key.secret_key if key else None,
+                security_token=(key.session_token or None) if key else None,
+                client_config=config,
+            )
+            return cast("S3Client", storage.connection.meta.client)
+
+
+def part_size(size: int) -> int:
+    """Bytes of each part of an upload of ``size`` bytes: whole mebibytes, few enough parts."""
+    mebibytes = -(-size // (MOST_PARTS * MEBIBYTE))
+    return max(SMALLEST_PART, mebibytes * MEBIBYTE)
+
+
+class _Summed:
+    """A source that sums up what is read from it."""
+
+    def __init__(self, reader: BinaryIO, on_bytes: OnBytes) -> None:
+        self._reader = reader
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self.moved = on_bytes
+
+    def read(self, size: int) -> bytes:
+        data = self._reader.read(size)
+        self._digest.update(data)
+        self._size += len(data)
+        return data
+
+    @property
+    def stored(self) -> Stored:
+        return Stored(size=self._size, sha256=self._digest.hexdigest())
+
+
+class _Incoming:
+    """The body of an answer, read while the watch is asked, its errors as sentences."""
+
+    def __init__(self, body: Any, watch: Watch, errors: Any) -> None:
+        self._body = body
+        self._watch = watch
+        self._errors = errors
+
+    def read(self, size: int) -> bytes:
+        with self._errors():
+            return cast("bytes", answer(lambda: self._body.read(size), self._watch))

@@ -1,0 +1,130 @@
+"""Requests to an object store: watched while they wait, bounded when they clean up, errors as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from threading import Thread
+from typing import TypeVar
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSLError,
+)
+from urllib3.exceptions import HTTPError
+
+from backups_app.errors import NoSpace, StorageProblem
+from backups_app.systems.vault.location import Watch, no_watch
+
+T = TypeVar("T")
+
+WATCH_SECONDS = 0.1
+LAST_REQUEST_SECONDS = 2.0
+
+_UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
+_FORBIDDEN = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"}
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507", "XMinioAdminBucketQuotaExceeded"}
+_WRONG_REGION = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "301",
+    "IllegalLocationConstraintException",
+}
+_BUSY = {"SlowDown", "ServiceUnavailable", "503", "InternalError", "500", "RequestTimeout"}
+_CLOCK = {"RequestTimeTooSkewed"}
+_NEEDED = "list, read, write and delete objects and abort multipart uploads"
+
+
+def answer(call: Callable[[], T], watch: Watch) -> T:
+    """The answer of one blocking request, while ``watch`` is asked ten times a second.
+
+    When the watch ends the work, the request gets a moment to end by itself and is then left behind:
+    its own time limits end it.
+    """
+    watch()
+    if watch is no_watch:
+        return call()
+    coming = _started(call)
+    try:
+        while not wait([coming], timeout=WATCH_SECONDS).done:
+            watch()
+    except BaseException:
+        wait([coming], timeout=LAST_REQUEST_SECONDS)
+        raise
+    return coming.result()
+
+
+def give_up_after(seconds: float, call: Callable[[], object]) -> None:
+    """Try to clean up, for so long; whatever goes wrong is left to the next sweep."""
+    wait([_started(call)], timeout=seconds)
+
+
+def code_of(error: ClientError) -> str:
+    """The store's error code, or the HTTP status where there was no body to say it."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+@contextmanager
+def store_errors(subject: str, bucket: str) -> Iterator[None]:
+    """Turn the store's and the network's errors into sentences that begin with ``subject``."""
+    try:
+        yield
+    except ClientError as error:
+        raise _refusal(error, subject, bucket) from error
+    except (BotoCoreError, HTTPError, OSError) as error:
+        reason = _reason(error)
+        raise StorageProblem(f"{subject} {reason}.", detail=f"{type(error).__name__}: {error}") from error
+
+
+def _started(call: Callable[[], T]) -> Future[T]:
+    coming: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            coming.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            coming.set_exception(error)
+
+    Thread(target=work, daemon=True, name="object-store").start()
+    return coming
+
+
+def _refusal(error: ClientError, subject: str, bucket: str) -> NoSpace | StorageProblem:
+    code, detail = code_of(error), str(error)
+    if code in _FULL:
+        return NoSpace(f"{subject} is full: raise its quota or remove old backups.", detail=detail)
+    if code == "NoSuchBucket":
+        reason = f"has no bucket {bucket}: create it or correct BACKUP_LOCATIONS"
+    elif code in _UNKNOWN_KEY:
+        reason = "does not accept the key: correct the credentials"
+    elif code in _FORBIDDEN:
+        reason = f"does not let this key do it: allow it to {_NEEDED}"
+    elif code in _WRONG_REGION:
+        reason = "lies in another region: set region=... in its URL"
+    elif code in _BUSY:
+        reason = "is busy or out of order: try again later"
+    elif code in _CLOCK:
+        reason = "refuses this machine's clock: set the clock"
+    else:
+        reason = f"answered with the error {code or 'without a code'}"
+    return StorageProblem(f"{subject} {reason}.", detail=detail)
+
+
+def _reason(error: BotoCoreError | HTTPError | OSError) -> str:
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return "has no key: set its credentials"
+    if isinstance(error, SSLError):
+        return "has a certificate that is not trusted: correct the endpoint or the certificate"
+    if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
+        return "cannot be reached: check the endpoint and the network"
+    if isinstance(error, HTTPError | OSError) or "onnection" in type(error).__name__:
+        return "broke off the connection: try again"
+    if "Timeout" in type(error).__name__:
+        return "did not answer in time: check the endpoint and the network"
+    return "cannot be used as it is set: check its URL and credentials"
