@@ -24,9 +24,7 @@ from backups_app.systems.vault.location import (
     OnBytes,
     Stored,
     StoredFile,
-    Watch,
     no_bytes,
-    no_watch,
 )
 from backups_app.systems.vault.names import (
     CHECK_PREFIX,
@@ -35,6 +33,7 @@ from backups_app.systems.vault.names import (
     is_temporary_name,
     parse_name,
 )
+from backups_app.systems.waiting import Watch, no_watch
 
 MAX_SIDECAR_BYTES = 64 * 1024 * 1024
 

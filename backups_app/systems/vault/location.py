@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from backups_app.errors import StorageProblem
+from backups_app.systems.waiting import Watch, no_watch
 
-Watch = Callable[[], None]
 OnBytes = Callable[[int], None]
 
 
@@ -37,10 +37,6 @@ class Stored:
 
     size: int
     sha256: str
-
-
-def no_watch() -> None:
-    """Let the work go on to its end."""
 
 
 def no_bytes(_moved: int) -> None:

@@ -31,12 +31,11 @@ from backups_app.systems.vault.location import (
     OnBytes,
     Stored,
     StoredFile,
-    Watch,
     no_bytes,
-    no_watch,
 )
 from backups_app.systems.vault.names import CHECK_PREFIX, SIDECAR_SUFFIX, is_name, parse_name
-from backups_app.systems.vault.store_calls import answer, code_of, give_up_after, store_errors
+from backups_app.systems.vault.store_errors import code_of, store_errors
+from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client

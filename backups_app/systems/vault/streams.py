@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backups_app.errors import NoSpace, StorageProblem
-from backups_app.systems.vault.location import OnBytes, Stored, Watch, no_bytes, no_watch
+from backups_app.systems.vault.location import OnBytes, Stored, no_bytes
+from backups_app.systems.waiting import Watch, no_watch
 
 CHUNK = 1024 * 1024
 

@@ -1,12 +1,9 @@
-"""Requests to an object store: watched while they wait, bounded when they clean up, errors as sentences."""
+"""What an object store and the network answer, as sentences for the operator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
-from typing import TypeVar
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -20,12 +17,6 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from backups_app.errors import NoSpace, StorageProblem
-from backups_app.systems.vault.location import Watch, no_watch
-
-T = TypeVar("T")
-
-WATCH_SECONDS = 0.1
-LAST_REQUEST_SECONDS = 2.0
 
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _FORBIDDEN = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"}
@@ -39,30 +30,6 @@ _WRONG_REGION = {
 _BUSY = {"SlowDown", "ServiceUnavailable", "503", "InternalError", "500", "RequestTimeout"}
 _CLOCK = {"RequestTimeTooSkewed"}
 _NEEDED = "list, read, write and delete objects and abort multipart uploads"
-
-
-def answer(call: Callable[[], T], watch: Watch) -> T:
-    """The answer of one blocking request, while ``watch`` is asked ten times a second.
-
-    When the watch ends the work, the request gets a moment to end by itself and is then left behind:
-    its own time limits end it.
-    """
-    watch()
-    if watch is no_watch:
-        return call()
-    coming = _started(call)
-    try:
-        while not wait([coming], timeout=WATCH_SECONDS).done:
-            watch()
-    except BaseException:
-        wait([coming], timeout=LAST_REQUEST_SECONDS)
-        raise
-    return coming.result()
-
-
-def give_up_after(seconds: float, call: Callable[[], object]) -> None:
-    """Try to clean up, for so long; whatever goes wrong is left to the next sweep."""
-    wait([_started(call)], timeout=seconds)
 
 
 def code_of(error: ClientError) -> str:
@@ -80,19 +47,6 @@ def store_errors(subject: str, bucket: str) -> Iterator[None]:
     except (BotoCoreError, HTTPError, OSError) as error:
         reason = _reason(error)
         raise StorageProblem(f"{subject} {reason}.", detail=f"{type(error).__name__}: {error}") from error
-
-
-def _started(call: Callable[[], T]) -> Future[T]:
-    coming: Future[T] = Future()
-
-    def work() -> None:
-        try:
-            coming.set_result(call())
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
-            coming.set_exception(error)
-
-    Thread(target=work, daemon=True, name="object-store").start()
-    return coming
 
 
 def _refusal(error: ClientError, subject: str, bucket: str) -> NoSpace | StorageProblem:

@@ -1,0 +1,353 @@
+"""Stop the API's container, start it again, and wait until the API is healthy.
+
+Calls made to the Docker Engine, and no others (an access filter may allow exactly these):
+
+    GET  /version                    once for each action: the API version both sides understand
+    GET  /containers/NAME/json       is it there, is it running, what does its health check say
+    POST /containers/NAME/stop
+    POST /containers/NAME/start
+    GET  /containers/NAME/logs       the last lines, when something went wrong
+    POST /containers/NAME/exec       migrations by hand, and ending them when they take too long
+    POST /exec/ID/start
+    GET  /exec/ID/json
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import docker
+from docker.errors import NotFound
+
+from backups_app.errors import ContainerProblem, NotConfigured, QradminError, TimeLimitReached
+from backups_app.systems import api_health, docker_engine
+from backups_app.systems.api_health import HealthProbe
+from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
+
+OUTPUT_LIMIT = 64 * 1024  # characters of a program's output or of the log that are kept: the last ones
+SETTLING_SECONDS = 2.0  # how long a container without any health check has to keep running
+END_SECONDS = 6.0  # for ending a program in the container
+
+
+@dataclass(frozen=True)
+class ContainerState:
+    """What the engine says; ``health`` is starting, healthy, unhealthy, or None without a health check."""
+
+    exists: bool
+    running: bool
+    status: str
+    health: str | None = None
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """How the API came up: ``outcome`` is healthy, degraded, running (nothing can tell) or unmanaged."""
+
+    outcome: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExecResult:
+    """One program's end in the container; ``output`` is standard output and error, the last 64 KiB."""
+
+    exit_code: int
+    output: str
+    seconds: float
+
+
+class Api(Protocol):
+    """The API's container, or its absence. All failures are ContainerProblem unless said otherwise."""
+
+    @property
+    def is_managed(self) -> bool: ...
+
+    def describe(self) -> str: ...
+
+    def state(self) -> ContainerState:
+        """The state now; a container that is not there has ``exists`` False."""
+
+    def stop(self, watch: Watch = no_watch) -> None:
+        """Return when it is stopped; nothing to do when it was. A stop once begun is waited for."""
+
+    def start(self) -> None:
+        """Start it; nothing to do when it runs."""
+
+    def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:
+        """Wait for Docker's health check, then for the application's own report."""
+
+    def probe_health(self) -> HealthProbe:
+        """Ask the application once."""
+
+    def logs(self, lines: int = 50) -> str:
+        """The last lines of the container's log."""
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        workdir: str = "/app",
+        watch: Watch = no_watch,
+        timeout: float = 300.0,
+    ) -> ExecResult:
+        """Run a program in the container; TimeLimitReached ends it after ``timeout`` seconds."""
+
+
+@dataclass(frozen=True)
+class NoContainer:
+    """Stands where no container is configured: there is nothing to stop and nothing to start."""
+
+    is_managed: bool = False
+
+    def describe(self) -> str:
+        return "The API is not managed: API_CONTAINER is not set."
+
+    def state(self) -> ContainerState:
+        return ContainerState(exists=False, running=False, status="not managed")
+
+    def stop(self, watch: Watch = no_watch) -> None:
+        """Nothing to stop."""
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:  # noqa: ARG002
+        return HealthReport(outcome="unmanaged", seconds=0.0, notes=(self.describe(),))
+
+    def probe_health(self) -> HealthProbe:
+        return HealthProbe(is_up=False, outcome="unmanaged", message=self.describe())
+
+    def logs(self, lines: int = 50) -> str:  # noqa: ARG002
+        return ""
+
+    def run(
+        self,
+        command: Sequence[str],  # noqa: ARG002
+        *,
+        workdir: str = "/app",  # noqa: ARG002
+        watch: Watch = no_watch,  # noqa: ARG002
+        timeout: float = 300.0,  # noqa: ARG002
+    ) -> ExecResult:
+        raise NotConfigured("No program can be run in the API's container: API_CONTAINER is not set.")
+
+
+@dataclass(frozen=True)
+class ApiContainer:
+    """One container of one Docker Engine; times in seconds."""
+
+    name: str
+    docker_host: str | None = None
+    health_url: str | None = None
+    stop_grace_seconds: float = 10.0
+    healthy_timeout_seconds: float = 120.0
+    probe_timeout_seconds: float = 5.0
+    poll_seconds: float = 0.25
+    engine_timeout_seconds: float = 30.0
+    is_managed: bool = True
+
+    def describe(self) -> str:
+        return f"{self.name} at {self._host}"
+
+    def state(self) -> ContainerState:
+        with self._engine() as engine:
+            return self._state(engine)
+
+    def stop(self, watch: Watch = no_watch) -> None:
+        grace = max(0, round(self.stop_grace_seconds))
+        with self._engine() as engine:
+            # waited for even when cancelled: a start during the stop would be swallowed by it
+            answer(
+                lambda: engine.stop(self.name, timeout=grace),
+                watch,
+                farewell_seconds=grace + self.engine_timeout_seconds,
+            )
+            if self._state(engine).running:
+                raise ContainerProblem(
+                    f"The container {self.name} runs again after it was stopped: "
+                    "something else starts it; stop that first."
+                )
+
+    def start(self) -> None:
+        with self._engine() as engine:
+            engine.start(self.name)
+
+    def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:
+        began = time.monotonic()
+        last = "it has not answered yet"
+        while (seconds := time.monotonic() - began) <= self.healthy_timeout_seconds:
+            state = answer(self.state, watch)
+            self._insist_on_running(state)
+            last, outcome = self._verdict(state, seconds, watch)
+            if outcome:
+                return HealthReport(outcome, time.monotonic() - began, self._notes(state))
+            _pause(self.poll_seconds, watch)
+        raise self._with_logs(
+            f"The API ({self.name}) was not healthy within {self.healthy_timeout_seconds:g} seconds: {last}."
+        )
+
+    def probe_health(self) -> HealthProbe:
+        return api_health.probe(self.health_url, timeout=self.probe_timeout_seconds)
+
+    def logs(self, lines: int = 50) -> str:
+        with self._engine() as engine:
+            raw = engine.logs(self.name, tail=lines, stdout=True, stderr=True)
+        return without_passwords(raw.decode(errors="replace")[-OUTPUT_LIMIT:])
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        workdir: str = "/app",
+        watch: Watch = no_watch,
+        timeout: float = 300.0,
+    ) -> ExecResult:
+        """A shell first says its process id, then becomes the program: so that it can be ended."""
+        began = time.monotonic()
+        output = _Output()
+        with self._engine() as engine:
+            handle = engine.exec_create(
+                self.name, ["/bin/sh", "-c", 'echo "$$"; exec "$@"', "sh", *command], workdir=workdir
+            )["Id"]
+
+            def follow() -> None:
+                output.take(cast("Iterable[bytes]", engine.exec_start(handle, stream=True)))
+
+            try:
+                answer(follow, watch, limit_seconds=timeout, farewell_seconds=0)
+            except BaseException as error:
+                self._end(output)
+                if not isinstance(error, TimeoutError):
+                    raise
+                raise TimeLimitReached(
+                    f"{command[0]} in the container {self.name} took longer than {timeout:g} seconds "
+                    "and was ended.",
+                    detail=output.text,
+                ) from error
+            exit_code = engine.exec_inspect(handle)["ExitCode"]
+        return ExecResult(int(exit_code), output.text, time.monotonic() - began)
+
+    def _end(self, output: _Output) -> None:
+        """End the program in the container: TERM, then KILL; the engine has no call for it."""
+
+        def end() -> None:
+            pid = output.awaited_pid()
+            script = f"kill {pid}; for i in 1 2 3; do kill -0 {pid} || exit 0; sleep 1; done; kill -9 {pid}"
+            with self._engine() as engine:
+                engine.exec_start(engine.exec_create(self.name, ["/bin/sh", "-c", script])["Id"])
+
+        give_up_after(END_SECONDS, end)
+
+    def _verdict(self, state: ContainerState, seconds: float, watch: Watch) -> tuple[str, str]:
+        """What is amiss, and the outcome (empty while the API is not up)."""
+        if state.health not in {None, "healthy"}:
+            return f"Docker's health check says {state.health}", ""
+        if self.health_url:
+            probe = answer(self.probe_health, watch, limit_seconds=self.probe_timeout_seconds * 2)
+            return probe.message, probe.outcome if probe.is_up else ""
+        if state.health is None:
+            return "it has only just started", "running" if seconds >= SETTLING_SECONDS else ""
+        return "", "healthy"
+
+    def _insist_on_running(self, state: ContainerState) -> None:
+        if not state.exists:
+            raise docker_engine.unknown(self._host, self.name)
+        if not state.running:
+            code = "" if state.exit_code is None else f" with exit code {state.exit_code}"
+            raise self._with_logs(f"The container {self.name} is {state.status}{code}: see its log.")
+        if state.health == "unhealthy":
+            raise self._with_logs(f"Docker's health check says that the API ({self.name}) is unhealthy.")
+
+    def _notes(self, state: ContainerState) -> tuple[str, ...]:
+        notes = []
+        if state.health is None:
+            answered = f"; {self.health_url} answered" if self.health_url else ""
+            notes.append(f"The container has no health check of its own{answered}.")
+        if not self.health_url:
+            notes.append("API_HEALTH_URL is not set: the application was not asked.")
+        return tuple(notes)
+
+    def _state(self, engine: docker.APIClient) -> ContainerState:
+        try:
+            facts: dict[str, Any] = engine.inspect_container(self.name)["State"]
+        except NotFound:
+            return ContainerState(exists=False, running=False, status="missing")
+        return ContainerState(
+            exists=True,
+            running=bool(facts.get("Running")),
+            status=str(facts.get("Status", "")),
+            health=_health(facts),
+            exit_code=None if facts.get("Running") else facts.get("ExitCode"),
+        )
+
+    def _with_logs(self, sentence: str) -> ContainerProblem:
+        lines = ""
+        with suppress(QradminError):
+            lines = self.logs()
+        return ContainerProblem(sentence, detail=lines)
+
+    @property
+    def _host(self) -> str:
+        return self.docker_host or docker_engine.DEFAULT_SOCKET
+
+    def _engine(self) -> AbstractContextManager[docker.APIClient]:
+        return docker_engine.connected(self._host, self.name, timeout_seconds=self.engine_timeout_seconds)
+
+
+class _Output:
+    """What a program writes: its process id in the first line, then the last 64 KiB of the rest."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self._head = b""
+        self._tail = b""
+
+    def take(self, chunks: Iterable[bytes]) -> None:
+        for chunk in chunks:
+            self._tail = (self._tail + self._after_pid(chunk))[-OUTPUT_LIMIT:]
+
+    def _after_pid(self, chunk: bytes) -> bytes:
+        if self.pid is not None:
+            return chunk
+        self._head += chunk
+        first, newline, rest = self._head.partition(b"\n")
+        if newline and first.strip().isdigit():
+            self.pid = int(first)
+            return rest
+        return b""
+
+    def awaited_pid(self) -> int:
+        """The process id, waited for a little; TimeoutError when it never came."""
+        for _ in range(20):
+            if self.pid is not None:
+                return self.pid
+            time.sleep(0.1)
+        raise TimeoutError("the program never said its process id")
+
+    @property
+    def text(self) -> str:
+        raw = self._tail if self.pid is not None else self._head
+        return without_passwords(raw.decode(errors="replace"))
+
+
+def without_passwords(text: str) -> str:
+    """The text with the password of every URL in it masked."""
+    return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]+@", r"\1:***@", text, flags=re.IGNORECASE)
+
+
+def _health(facts: dict[str, Any]) -> str | None:
+    status = (facts.get("Health") or {}).get("Status")
+    return None if status in {None, "", "none"} else str(status)
+
+
+def _pause(seconds: float, watch: Watch) -> None:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        watch()
+        time.sleep(min(left, 0.1))

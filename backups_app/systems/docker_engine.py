@@ -1,0 +1,75 @@
+"""The Docker Engine, reached for one action; its errors as one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import docker
+from docker.errors import APIError, DockerException, NotFound
+from requests.exceptions import RequestException
+
+from backups_app.errors import ContainerProblem
+
+DEFAULT_SOCKET = "unix:///var/run/docker.sock"
+
+
+@contextmanager
+def connected(host: str, container: str, *, timeout_seconds: float) -> Iterator[docker.APIClient]:
+    """A client for the engine at ``host``; every error about ``container`` becomes a ContainerProblem."""
+    try:
+        # "auto" asks GET /version: no one version fits both Docker 20.10 and Docker 29
+        engine = docker.APIClient(base_url=host, version="auto", timeout=max(1, round(timeout_seconds)))
+        try:
+            yield engine
+        finally:
+            engine.close()
+    except NotFound as error:
+        raise unknown(host, container, str(error)) from error
+    except APIError as error:
+        raise _refused(error, host, container) from error
+    except (DockerException, RequestException) as error:
+        raise _unreachable(error, host) from error
+
+
+def unknown(host: str, container: str, detail: str = "") -> ContainerProblem:
+    """The error for a container that is not there."""
+    return ContainerProblem(
+        f"There is no container {container} at {host}: correct API_CONTAINER or create it.", detail=detail
+    )
+
+
+def _refused(error: APIError, host: str, container: str) -> ContainerProblem:
+    if error.status_code == 403:
+        return ContainerProblem(
+            f"The access filter at {host} does not allow it: "
+            "allow inspect, start, stop, exec and logs of containers.",
+            detail=str(error),
+        )
+    explanation = str(error.explanation or error).strip().rstrip(".")
+    return ContainerProblem(f"Docker refused it for {container}: {explanation[:300]}.", detail=str(error))
+
+
+def _unreachable(error: Exception, host: str) -> ContainerProblem:
+    causes = list(_causes(error))
+    if any(isinstance(cause, PermissionError) for cause in causes):
+        reason = "permission denied: add the service's user to the socket's group"
+    elif any(isinstance(cause, FileNotFoundError) for cause in causes):
+        reason = "there is no such socket: start Docker or correct DOCKER_HOST"
+    elif any(isinstance(cause, TimeoutError) for cause in causes) or "timed out" in str(error).lower():
+        reason = "it does not answer in time"
+    elif "403" in str(error) and "Forbidden" in str(error):
+        reason = "its access filter refuses even GET /version: allow that call"
+    else:
+        reason = "it is not running or not reachable: start Docker or correct DOCKER_HOST"
+    return ContainerProblem(f"The Docker Engine at {host} cannot be used: {reason}.", detail=str(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[object]:
+    """The error and all that it was made from, which libraries hide in arguments and contexts."""
+    while error is not None:
+        for hidden in (*error.args, getattr(error, "reason", None)):
+            if isinstance(hidden, BaseException):
+                yield from _causes(hidden)
+        yield error
+        error = error.__cause__ or error.__context__

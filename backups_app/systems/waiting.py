@@ -1,0 +1,60 @@
+"""Blocking requests to other machines: watched while they wait, bounded when they clean up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from threading import Thread
+from typing import TypeVar
+
+T = TypeVar("T")
+Watch = Callable[[], None]
+
+WATCH_SECONDS = 0.1
+
+
+def no_watch() -> None:
+    """Let the work go on to its end."""
+
+
+def answer(
+    call: Callable[[], T], watch: Watch, *, limit_seconds: float | None = None, farewell_seconds: float = 2.0
+) -> T:
+    """The answer of one blocking request, while ``watch`` is asked ten times a second.
+
+    TimeoutError after ``limit_seconds``. When the watch ends the work, the request gets
+    ``farewell_seconds`` to end by itself and is then left behind: its own time limits end it.
+    """
+    watch()
+    began = time.monotonic()
+    coming = _started(call)
+    try:
+        while not wait([coming], timeout=WATCH_SECONDS).done:
+            watch()
+            if limit_seconds is not None and time.monotonic() - began > limit_seconds:
+                raise TimeoutError(f"no answer within {limit_seconds:g} s")
+    except TimeoutError:
+        raise
+    except BaseException:
+        wait([coming], timeout=farewell_seconds)
+        raise
+    return coming.result()
+
+
+def give_up_after(seconds: float, call: Callable[[], object]) -> None:
+    """Try to clean up, for so long; whatever goes wrong is left to a later sweep."""
+    wait([_started(call)], timeout=seconds)
+
+
+def _started(call: Callable[[], T]) -> Future[T]:
+    coming: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            coming.set_result(call())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            coming.set_exception(error)
+
+    Thread(target=work, daemon=True, name="watched-request").start()
+    return coming
