@@ -41,6 +41,7 @@ FOR_TESTS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "autovacuum": "off",
+    "max_prepared_transactions": "5",
     "shared_buffers": "64MB",
 }
 
@@ -128,6 +129,8 @@ def start(
     ends the server when the thread that started it ends.
     Raises StartError with a sentence; nothing is left running then.
     """
+    if not (bin / "postgres").is_file():
+        raise StartError(f"There is no PostgreSQL server in {bin}.")
     folder = folder.absolute()
     folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     with _alone(folder):
@@ -231,8 +234,6 @@ def _reachable_home(folder: Path, account: Account) -> Path:
 
 def _reachable_programs(programs: Path, home: Path, account: Account) -> Path:
     """``programs``, or a copy in ``home`` when the server's user cannot run them where they are."""
-    if not (programs / "postgres").is_file():
-        raise StartError(f"There is no PostgreSQL server in {programs}.")
     if not account.switches or _may(account, "-x", programs / "postgres"):
         return programs
     state = programs.stat()

@@ -1,0 +1,159 @@
+"""Real PostgreSQL servers for the tests, each started when a test first asks for it."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from deploy.demo import embedded, sample
+from tests.real_world import need
+
+if TYPE_CHECKING:
+    from backups_app.systems.postgres.connections import Server
+
+DEFAULT_MAJOR = 16
+ALL_MAJORS = (15, 16, 18)
+TEMPLATE = "qr_template"
+OWNER_PASSWORD = "owner-" + secrets.token_hex(8)
+
+on_all_majors = pytest.mark.parametrize("pg_major", ALL_MAJORS, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def start_postgres() -> Iterator[Callable[[int], embedded.EmbeddedServer]]:
+    """A function: major version -> its running server, with the sample as a template; one a session."""
+    folder = Path(tempfile.mkdtemp(prefix="qradmin-tests-"))
+    folder.chmod(0o711)  # the server runs as another user when the tests run as root
+    running: dict[int, embedded.EmbeddedServer] = {}
+
+    def start(major: int) -> embedded.EmbeddedServer:
+        if major not in running:
+            programs = embedded.find_bin(major)
+            need(programs is not None, f"PostgreSQL {major} is not installed")
+            assert programs is not None
+            running[major] = embedded.start(folder / str(major), bin=programs, for_tests=True)
+            _prepare(running[major])
+        return running[major]
+
+    yield start
+    for major, server in running.items():
+        server.stop()
+        embedded.forget(folder / str(major))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def pg_major(request: pytest.FixtureRequest) -> int:
+    """The server's major version; `@on_all_majors` runs a test on each."""
+    return int(getattr(request, "param", DEFAULT_MAJOR))
+
+
+@pytest.fixture
+def postgres_server(
+    pg_major: int, start_postgres: Callable[[int], embedded.EmbeddedServer]
+) -> Iterator[embedded.EmbeddedServer]:
+    """A running server without any database but its own; what a test leaves is removed."""
+    server = start_postgres(pg_major)
+    _restore_owner(server)
+    yield server
+    leftovers = _clean(server)
+    assert not leftovers, f"staging databases were left behind: {leftovers}"
+
+
+@pytest.fixture
+def managed(postgres_server: embedded.EmbeddedServer) -> Server:
+    """A fresh `qrdb` with 334 codes and 1002 scans, seen as its owner, who is no superuser."""
+    from backups_app.systems.postgres.connections import Server
+
+    with connect_as_superuser(postgres_server) as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+                sql.Identifier(sample.DATABASE), sql.Identifier(TEMPLATE), sql.Identifier(sample.OWNER)
+            )
+        )
+    return Server(
+        host=postgres_server.host,
+        port=postgres_server.port,
+        user=sample.OWNER,
+        password=OWNER_PASSWORD,
+        database=sample.DATABASE,
+    )
+
+
+@pytest.fixture
+def superuser(postgres_server: embedded.EmbeddedServer) -> Iterator[psycopg.Connection[Any]]:
+    """The server's superuser in the database `postgres`, each statement by itself."""
+    with connect_as_superuser(postgres_server) as connection:
+        yield connection
+
+
+@pytest.fixture
+def owner(managed: Server) -> Iterator[psycopg.Connection[Any]]:
+    """The owner in the managed database, each statement by itself."""
+    with psycopg.connect(url_of(managed), autocommit=True) as connection:
+        yield connection
+
+
+def url_of(server: Server) -> str:
+    return f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/{server.database}"
+
+
+def connect_as_superuser(
+    server: embedded.EmbeddedServer, database: str = "postgres"
+) -> psycopg.Connection[Any]:
+    return psycopg.connect(server.url(database), autocommit=True)
+
+
+def _prepare(server: embedded.EmbeddedServer) -> None:
+    with connect_as_superuser(server) as connection:
+        sample.create_owner(connection, OWNER_PASSWORD)
+        sample.create_database(connection, TEMPLATE)
+    with connect_as_superuser(server, TEMPLATE) as connection:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(sample.OWNER)))
+        sample.create_filled(connection)
+        connection.execute("RESET ROLE")
+        connection.execute("VACUUM ANALYZE")
+
+
+def _restore_owner(server: embedded.EmbeddedServer) -> None:
+    """A test may have taken rights from the owner."""
+    with connect_as_superuser(server) as connection:
+        sample.create_owner(connection, OWNER_PASSWORD)
+
+
+def _clean(server: embedded.EmbeddedServer) -> list[str]:
+    """Remove all that a test made on the server; returns the staging databases among it."""
+    with connect_as_superuser(server) as connection:
+        for gid, database in connection.execute("SELECT gid, database FROM pg_prepared_xacts").fetchall():
+            with connect_as_superuser(server, database) as inside:
+                inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
+        names = _column(
+            connection,
+            "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres', 'template0', 'template1', %s)",
+            TEMPLATE,
+        )
+        for name in names:
+            connection.execute(
+                sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+            )
+        roles = _column(
+            connection,
+            "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN ('postgres', %s)",
+            sample.OWNER,
+        )
+        for role in roles:
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+    return [name for name in names if "staging" in name]
+
+
+def _column(connection: psycopg.Connection[Any], query: str, *values: str) -> list[str]:
+    return [str(row[0]) for row in connection.execute(query, values).fetchall()]

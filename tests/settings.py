@@ -1,0 +1,24 @@
+"""The site's settings for the tests: no secret, no file and no server of the machine it runs on."""
+
+import os
+
+for name in ("API_CONTAINER", "API_HEALTH_URL", "API_MIGRATE_COMMAND", "DRILL_DATABASE_URL", "BACKUP_KEEP"):
+    os.environ.pop(name, None)
+os.environ.update(
+    SECRET_KEY="only-for-tests-" + 50 * "x",
+    DEBUG="False",
+    ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
+    DATABASE_URL="sqlite://:memory:",
+    # A test that works on a managed database or on files says which: `managed` and `tmp_path`.
+    MANAGED_DATABASE_URL="postgresql://nobody:nothing@127.0.0.1:1/not_set_by_this_test",
+    BACKUP_LOCATIONS="working=/nonexistent/not-set-by-this-test",
+    TIME_ZONE="UTC",
+)
+
+from qradmin.settings import *  # noqa: E402, F403
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+}
