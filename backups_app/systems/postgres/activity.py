@@ -1,0 +1,171 @@
+"""Who works on a server, to see, to end and to follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from backups_app.systems.postgres.connections import Server, connect, translated
+from backups_app.systems.postgres.queries import one_row
+
+APPLICATION_NAME = "qradmin"
+
+_SESSIONS = """
+SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(host(client_addr), ''),
+       coalesce(state, ''), backend_start, query_start, coalesce(query, ''), pg_catalog.pg_blocking_pids(pid)
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'
+ ORDER BY backend_start, pid
+"""
+
+# Whom this role may end: a superuser everyone; others never a superuser, and else the roles they are
+# members of, or everyone with pg_signal_backend. Asking for more is an error that would end nobody.
+MAY_END = """
+(me.rolsuper
+ OR (NOT coalesce(theirs.rolsuper, true)
+     AND (pg_catalog.pg_has_role(theirs.oid, 'USAGE')
+          OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'))))
+"""
+
+_FROM_ACTIVITY = """
+  FROM pg_catalog.pg_stat_activity a
+  JOIN pg_catalog.pg_roles me ON me.rolname = current_user
+  LEFT JOIN pg_catalog.pg_roles theirs ON theirs.oid = a.usesysid
+ WHERE a.pid <> pg_catalog.pg_backend_pid()
+"""
+
+# Background workers have no user of their own, and PostgreSQL ends autovacuum itself for DROP and RENAME.
+_END_OF_DATABASES = f"""
+SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(a.pid))
+{_FROM_ACTIVITY}
+   AND a.datname = ANY (%s) AND a.usesysid IS NOT NULL AND {MAY_END}
+"""
+
+_END_BY_NAME = f"""
+SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(a.pid))
+{_FROM_ACTIVITY}
+   AND pg_catalog.starts_with(a.application_name, %(prefix)s)
+   AND NOT (%(prefix)s ~ '[0-9]$' AND substr(a.application_name, length(%(prefix)s) + 1, 1) ~ '[0-9]')
+   AND {MAY_END}
+"""
+
+_WHO = """
+SELECT coalesce(usename::text, backend_type), coalesce(application_name, ''), pid
+  FROM pg_catalog.pg_stat_activity
+ WHERE datname = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
+ ORDER BY backend_start, pid
+ LIMIT 5
+"""
+
+_COPIED = """
+SELECT coalesce(sum(tuples_processed), 0)::bigint
+  FROM pg_catalog.pg_stat_progress_copy
+ WHERE datname = current_database()
+"""
+
+_COPIED_BY_TABLE = """
+SELECT pid, relid, tuples_processed
+  FROM pg_catalog.pg_stat_progress_copy
+ WHERE datname = current_database()
+"""
+
+_EXPECTED = """
+SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+  FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
+   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
+
+
+@dataclass(frozen=True)
+class Session:
+    """A client's connection to a database; ``blocked_by`` are the process ids it waits for.
+
+    ``state`` and ``query`` are empty for the sessions of roles that this role may not look at.
+    """
+
+    pid: int
+    user: str
+    application: str
+    address: str
+    state: str
+    since: datetime
+    query_started_at: datetime | None
+    query: str
+    blocked_by: tuple[int, ...]
+
+
+class CopyTally:
+    """How many rows COPY has moved so far in a database, finished tables included.
+
+    PostgreSQL forgets a COPY when it ends, so the highest number seen of each one is kept: call
+    ``rows`` often.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, int], int] = {}
+
+    def rows(self, connection: psycopg.Connection[TupleRow]) -> int:
+        """``connection`` must be one to the database that is copied."""
+        for pid, table, rows in connection.execute(_COPIED_BY_TABLE):
+            self._seen[pid, table] = max(rows, self._seen.get((pid, table), 0))
+        return sum(self._seen.values())
+
+
+def sessions(server: Server, database: str) -> list[Session]:
+    """The clients connected to ``database``, oldest first, without the one that asks."""
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        return [Session(*row[:-1], tuple(row[-1])) for row in connection.execute(_SESSIONS, (database,))]
+
+
+def end_sessions(server: Server, *, application_prefix: str) -> int:
+    """End every session whose application name starts with ``application_prefix``, in any database.
+
+    A prefix that ends with a digit is a whole number: ``qradmin-op-1`` does not end ``qradmin-op-12``.
+    Returns how many were ended; sessions that this role may not end are left alone.
+    """
+    if not application_prefix:
+        raise ValueError("an empty prefix would end every session of the server")
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        return int(one_row(connection, _END_BY_NAME, {"prefix": application_prefix})[0])
+
+
+def end_sessions_of(connection: psycopg.Connection[TupleRow], names: Iterable[str]) -> int:
+    """End every session of the databases ``names`` that this role may end; returns how many."""
+    with suppress(psycopg.errors.InsufficientPrivilege):
+        return int(one_row(connection, _END_OF_DATABASES, (list(names),))[0])
+    return 0
+
+
+def count_sessions_of(connection: psycopg.Connection[TupleRow], names: Iterable[str]) -> int:
+    """How many clients are connected to the databases ``names``."""
+    query = (
+        "SELECT count(*) FROM pg_catalog.pg_stat_activity"
+        " WHERE datname = ANY (%s) AND usesysid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid()"
+    )
+    return int(one_row(connection, query, (list(names),))[0])
+
+
+def describe_sessions(connection: psycopg.Connection[TupleRow], names: Iterable[str]) -> str:
+    """Who is connected to the databases ``names``, for a sentence."""
+    who = [
+        f"{user} ({application}, process {pid})" if application else f"{user} (process {pid})"
+        for user, application, pid in connection.execute(_WHO, (list(names),))
+    ]
+    return ", ".join(who) or "somebody who has just left"
+
+
+def copy_progress(connection: psycopg.Connection[TupleRow]) -> int:
+    """Rows that the COPY commands running now in this database have moved so far."""
+    return int(one_row(connection, _COPIED)[0])
+
+
+def expected_rows(connection: psycopg.Connection[TupleRow]) -> int:
+    """About how many rows the tables of this database hold, by the planner's statistics."""
+    return int(one_row(connection, _EXPECTED)[0])

@@ -1,0 +1,187 @@
+"""The databases of a server: what they are, and to drop, measure and count them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from backups_app.errors import EnvironmentProblem, ServerUnavailable
+from backups_app.systems.postgres import activity
+from backups_app.systems.postgres.connections import Server, connect, translated
+from backups_app.systems.postgres.interruptible import interruptible
+from backups_app.systems.postgres.manifest import snapshot
+from backups_app.systems.postgres.queries import one_row
+from backups_app.systems.postgres.tables import user_tables
+from backups_app.systems.processes import Watch, no_watch
+
+APPLICATION_NAME = "qradmin"
+MAX_NAME_BYTES = 63
+
+_FACTS = """
+SELECT d.datname,
+       split_part(current_setting('server_version'), ' ', 1),
+       current_setting('server_version_num')::int,
+       current_setting('server_version_num')::int / 10000,
+       pg_catalog.pg_database_size(d.oid),
+       pg_catalog.pg_get_userbyid(d.datdba),
+       pg_catalog.pg_encoding_to_char(d.encoding),
+       r.rolsuper,
+       r.rolcreatedb OR r.rolsuper,
+       r.rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'),
+       r.rolname
+  FROM pg_catalog.pg_database d, pg_catalog.pg_roles r
+ WHERE d.datname = current_database() AND r.rolname = current_user
+"""
+
+_CONNECTABLE = """
+SELECT datname
+  FROM pg_catalog.pg_database
+ WHERE datallowconn AND pg_catalog.has_database_privilege(oid, 'CONNECT')
+ ORDER BY datname NOT IN ('postgres'), datname NOT IN ('template1'), datname
+"""
+
+
+@dataclass(frozen=True)
+class DatabaseFacts:
+    """What a database and the role that looks at it are; ``version`` as in 15.18."""
+
+    name: str
+    version: str
+    version_number: int
+    major: int
+    size_bytes: int
+    owner: str
+    encoding: str
+    is_superuser: bool
+    can_create_database: bool
+    can_signal_backends: bool
+    user: str
+
+
+def facts(server: Server) -> DatabaseFacts:
+    """What ``server``'s own database is."""
+    with _connected(server) as connection:
+        return DatabaseFacts(*one_row(connection, _FACTS))
+
+
+def exists(server: Server, name: str) -> bool:
+    with maintenance(server) as connection:
+        return _exists(connection, name)
+
+
+def names_matching(server: Server, pattern: str) -> list[str]:
+    """The names of all databases that match the POSIX regular expression ``pattern``, sorted."""
+    query = 'SELECT datname::text FROM pg_catalog.pg_database WHERE datname ~ %s ORDER BY datname COLLATE "C"'
+    with maintenance(server) as connection:
+        return [name for (name,) in connection.execute(query, (pattern,))]
+
+
+def size_of(server: Server, name: str) -> int:
+    """Bytes on disk of the database ``name``."""
+    with maintenance(server) as connection:
+        return int(one_row(connection, "SELECT pg_catalog.pg_database_size(%s::name)", (name,))[0])
+
+
+def drop(server: Server, name: str) -> bool:
+    """End every connection to ``name`` and drop it; False when there is no such database."""
+    statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
+    with maintenance(server, avoiding={name}) as connection:
+        for is_last in (False, False, True):
+            if not _exists(connection, name):
+                return False
+            activity.end_sessions_of(connection, [name])
+            try:
+                connection.execute(statement)
+            except psycopg.errors.ObjectInUse as error:
+                if is_last:
+                    users = activity.describe_sessions(connection, [name])
+                    raise EnvironmentProblem(
+                        f"Database {name} could not be dropped, it is still in use by {users}: "
+                        "close these connections and try again.",
+                        detail=str(error),
+                    ) from error
+            else:
+                return True
+    return False
+
+
+def analyze(server: Server, *, watch: Watch = no_watch) -> None:
+    """Collect the planner's statistics of ``server``'s database, as pg_restore does not."""
+    with _connected(server) as connection:
+        connection.execute("SET statement_timeout = 0")
+        interruptible(connection, lambda: connection.execute("ANALYZE"), watch=watch)
+
+
+def row_counts(server: Server, *, watch: Watch = no_watch) -> dict[str, int]:
+    """The exact rows of every table in one snapshot; the keys are those of a manifest."""
+    with snapshot(server, application_name=APPLICATION_NAME, watch=watch) as view:
+        return interruptible(view.connection, lambda: _count_all(view.connection), watch=watch)
+
+
+def maintenance_database(server: Server, *, avoiding: Collection[str] = ()) -> str:
+    """A database from which others are created, renamed and dropped: ``postgres``, else another."""
+    with maintenance(server, avoiding=avoiding) as connection:
+        return connection.info.dbname
+
+
+@contextmanager
+def maintenance(server: Server, *, avoiding: Collection[str] = ()) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection to a database that is none of ``avoiding``, in autocommit mode; errors are translated."""
+    home = server.at(_maintenance_name(server, avoiding))
+    with _connected(home) as connection:
+        connection.execute("SET statement_timeout = 0")
+        yield connection
+
+
+def insist_on_fitting_name(name: str) -> None:
+    """PostgreSQL cuts longer names short, and two long names could become one."""
+    if not name or len(name.encode()) > MAX_NAME_BYTES:
+        raise EnvironmentProblem(
+            f"A database cannot be named {name!r}: PostgreSQL allows 1 to {MAX_NAME_BYTES} bytes."
+        )
+
+
+@contextmanager
+def _connected(server: Server) -> Iterator[psycopg.Connection[TupleRow]]:
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        yield connection
+
+
+def _maintenance_name(server: Server, avoiding: Collection[str]) -> str:
+    for name in ("postgres", "template1"):
+        if name not in avoiding and _accepts(server.at(name)):
+            return name
+    with _connected(server) as connection:
+        for (name,) in connection.execute(_CONNECTABLE):
+            if name not in avoiding and _accepts(server.at(name)):
+                return str(name)
+    raise ServerUnavailable(
+        f"No other database than {server.database} lets {server.user} in: "
+        f"grant it with GRANT CONNECT ON DATABASE postgres TO {server.user}."
+    )
+
+
+def _accepts(server: Server) -> bool:
+    try:
+        with _connected(server):
+            return True
+    except EnvironmentProblem:
+        return False
+
+
+def _exists(connection: psycopg.Connection[TupleRow], name: str) -> bool:
+    query = "SELECT EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = %s)"
+    return bool(one_row(connection, query, (name,))[0])
+
+
+def _count_all(connection: psycopg.Connection[TupleRow]) -> dict[str, int]:
+    query = sql.SQL("SELECT count(*) FROM ONLY {}")
+    return {
+        table.label: int(one_row(connection, query.format(table.identifier()))[0])
+        for table in user_tables(connection)
+    }

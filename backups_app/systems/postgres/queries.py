@@ -1,0 +1,25 @@
+"""Small questions to PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from backups_app.errors import EnvironmentProblem
+
+
+def one_row(
+    connection: psycopg.Connection[TupleRow],
+    query: str | sql.Composed | sql.SQL,
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+) -> tuple[Any, ...]:
+    """The only row that ``query`` gives."""
+    statement = cast("LiteralString", query) if isinstance(query, str) else query
+    row = connection.execute(statement, parameters).fetchone()
+    if row is None:
+        raise EnvironmentProblem("PostgreSQL gave no answer where one row was expected.", detail=str(query))
+    return row

@@ -1,0 +1,154 @@
+"""Databases change their names, all together or not at all, whoever is connected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event, Thread
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.systems.postgres import activity
+from backups_app.systems.postgres.connections import Server
+from backups_app.systems.postgres.databases import exists, insist_on_fitting_name, maintenance
+
+SETTLE_SECONDS = 0.5
+POLL_SECONDS = 0.005
+ENDING_INTERVAL_SECONDS = 0.01
+
+Renames = Sequence[tuple[str, str]]
+
+
+def swap(server: Server, *, live: str, staged: str, replaced: str, patience_seconds: float = 30) -> float:
+    """``live`` becomes ``replaced`` and ``staged`` becomes ``live``; returns the seconds it took.
+
+    1. End the connections to both, and wait until they are gone.
+    2. Rename both in one transaction. PostgreSQL locks the name first, so nobody comes in any more;
+       who slipped in before is ended from beside.
+    3. When somebody stays for all that, begin again, until ``patience_seconds`` are over.
+
+    Raises EnvironmentProblem or MissingPrivilege with both names as they were. Works for the owner
+    with CREATEDB who is no superuser.
+    """
+    return _rename_all(server, [(live, replaced), (staged, live)], patience_seconds)
+
+
+def rename(server: Server, old: str, new: str, *, patience_seconds: float = 30) -> float:
+    """The database ``old`` becomes ``new``; returns the seconds, or raises with the name as it was."""
+    return _rename_all(server, [(old, new)], patience_seconds)
+
+
+def _rename_all(server: Server, renames: Renames, patience_seconds: float) -> float:
+    names = {name for pair in renames for name in pair}
+    sources = [old for old, _ in renames]
+    for name in names:
+        insist_on_fitting_name(name)
+    with (
+        maintenance(server, avoiding=names) as renaming,
+        maintenance(server, avoiding=names) as ending,
+    ):
+        started = time.monotonic()
+        deadline = started + patience_seconds
+        while True:
+            _end_and_wait(ending, sources, deadline)
+            try:
+                with _ended_from_beside(ending, sources):
+                    _rename_in_one_transaction(server, renaming, renames, deadline)
+            except (psycopg.errors.ObjectInUse, psycopg.errors.QueryCanceled) as error:
+                if time.monotonic() >= deadline:
+                    raise _in_use(ending, sources, patience_seconds, error) from error
+            except psycopg.Error as error:
+                raise _translated(error, renames) from error
+            else:
+                return time.monotonic() - started
+
+
+def _end_and_wait(connection: psycopg.Connection[TupleRow], names: list[str], deadline: float) -> None:
+    """PostgreSQL looks every 0.1 s only whether a database is free: it should find it so at once."""
+    until = min(deadline, time.monotonic() + SETTLE_SECONDS)
+    activity.end_sessions_of(connection, names)
+    while activity.count_sessions_of(connection, names) and time.monotonic() < until:
+        time.sleep(POLL_SECONDS)
+        activity.end_sessions_of(connection, names)
+
+
+@contextmanager
+def _ended_from_beside(connection: psycopg.Connection[TupleRow], names: list[str]) -> Iterator[None]:
+    """While the block runs, end whoever is connected to one of ``names``."""
+    is_over = Event()
+
+    def end() -> None:
+        while not is_over.wait(ENDING_INTERVAL_SECONDS):
+            try:
+                activity.end_sessions_of(connection, names)
+            except psycopg.Error:
+                return
+
+    thread = Thread(target=end, name="end-sessions", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+def _rename_in_one_transaction(
+    server: Server, connection: psycopg.Connection[TupleRow], renames: Renames, deadline: float
+) -> None:
+    patience = max(1, int((deadline - time.monotonic()) * 1000))
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(patience)))
+            for old, new in renames:
+                connection.execute(
+                    sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
+                )
+    except psycopg.OperationalError:
+        # The connection may be lost after PostgreSQL has carried out the commit: then it is done.
+        if not connection.closed or not _is_done(server, renames):
+            raise
+
+
+def _is_done(server: Server, renames: Renames) -> bool:
+    vacated = {old for old, _ in renames} - {new for _, new in renames}
+    return all(exists(server, new) for _, new in renames) and not any(
+        exists(server, name) for name in vacated
+    )
+
+
+def _in_use(
+    connection: psycopg.Connection[TupleRow], names: list[str], seconds: float, error: psycopg.Error
+) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"Database {names[0]} keeps its name: within {seconds:g} s it was never free, it is in use by "
+        f"{activity.describe_sessions(connection, names)}. Close these connections and try again.",
+        detail=str(error),
+    )
+
+
+def _translated(error: psycopg.Error, renames: Renames) -> EnvironmentProblem:
+    detail = str(error)
+    wanted = " and ".join(f"{old} to {new}" for old, new in renames)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return MissingPrivilege(
+            f"This role may not rename {wanted}, so every name is as it was: it must own the databases "
+            "and have CREATEDB.",
+            detail=detail,
+        )
+    if isinstance(error, psycopg.errors.DuplicateDatabase):
+        return EnvironmentProblem(
+            f"Could not rename {wanted}: there is a database of that name already. Every name is as it was.",
+            detail=detail,
+        )
+    if isinstance(error, psycopg.errors.InvalidCatalogName):
+        return EnvironmentProblem(
+            f"Could not rename {wanted}: there is no such database. Every name is as it was.", detail=detail
+        )
+    return EnvironmentProblem(
+        f"Could not rename {wanted}; PostgreSQL refused it, so every name is as it was.", detail=detail
+    )
