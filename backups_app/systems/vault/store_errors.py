@@ -10,8 +10,12 @@ from botocore.exceptions import (
     ClientError,
     ConnectTimeoutError,
     EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
     SSLError,
 )
 from urllib3.exceptions import HTTPError
@@ -29,6 +33,7 @@ _WRONG_REGION = {
 }
 _BUSY = {"SlowDown", "ServiceUnavailable", "503", "InternalError", "500", "RequestTimeout"}
 _CLOCK = {"RequestTimeTooSkewed"}
+_CUT = (HTTPError, OSError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
 _NEEDED = "list, read, write and delete objects and abort multipart uploads"
 
 
@@ -77,8 +82,10 @@ def _reason(error: BotoCoreError | HTTPError | OSError) -> str:
         return "has a certificate that is not trusted: correct the endpoint or the certificate"
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
         return "cannot be reached: check the endpoint and the network"
-    if isinstance(error, HTTPError | OSError) or "onnection" in type(error).__name__:
-        return "broke off the connection: try again"
-    if "Timeout" in type(error).__name__:
+    if isinstance(error, ReadTimeoutError):
         return "did not answer in time: check the endpoint and the network"
+    if isinstance(
+        error, HTTPError | OSError | HTTPClientError | IncompleteReadError | ResponseStreamingError
+    ):
+        return "broke off the connection: try again"
     return "cannot be used as it is set: check its URL and credentials"
