@@ -1,0 +1,68 @@
+# Everything a developer types. Each target makes the virtual environment it needs by itself.
+
+PYTHON ?= python3
+JOBS ?= 2
+ARGS ?=
+
+PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes
+# Enough of a configuration to load the settings; nothing is connected to.
+FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
+	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=var/checks
+
+.PHONY: help demo demo-check test lint lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo        start the site with a sample database on this machine; Ctrl-C stops it"
+	@echo "make demo-check  back up, validate, delete, restore, undo: the whole circle, checked by itself"
+	@echo "make test        run the tests (ARGS='-k restore' for some of them)"
+	@echo "make lint        format, style, types, imports, migrations"
+	@echo "make lock        pin the requirements anew"
+	@echo "make clean       remove the virtual environment, the demo's data and all caches"
+
+demo: .venv/.demo
+	@.venv/bin/python -m deploy.demo.run
+
+demo-check: .venv/.demo
+	@.venv/bin/python -m deploy.demo.check
+
+test: .venv/.dev
+	@.venv/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+lint: .venv/.dev
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@$(FOR_CHECKS) .venv/bin/mypy .
+	@.venv/bin/lint-imports
+	@$(FOR_CHECKS) .venv/bin/python manage.py makemigrations --check --dry-run
+
+lock:
+	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/"; exit 1; }
+	@for name in requirements requirements-demo requirements-dev; do \
+		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+			$$name.in -o $$name.txt || exit 1; \
+	done
+
+clean:
+	@$(PYTHON) -m deploy.demo.clean
+	@rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=python3.12 demo"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "Python's venv module is missing: install it (Debian and Ubuntu: apt install python3-venv)."; exit 1; }
+	@echo "Making the virtual environment .venv"
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.demo: .venv/.made requirements-demo.txt
+	@echo "Installing what the site and the demo need"
+	@$(PIP) -r requirements-demo.txt
+	@touch $@
+
+.venv/.dev: .venv/.made requirements-dev.txt
+	@echo "Installing what the tests need"
+	@$(PIP) -r requirements-dev.txt
+	@touch $@
