@@ -15,8 +15,9 @@ PATIENCE_SECONDS = 120
 
 def take_first_backup(stack: Stack, wish: Wish) -> str | None:
     """Have the worker take a backup unless there is one; returns its file name."""
-    from backups_app import tasks
     from backups_app.models import Backup
+
+    from backups_app import tasks
 
     if Backup.objects.exists():
         return None
