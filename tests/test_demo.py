@@ -273,3 +273,15 @@ def test_the_sample_is_the_same_for_the_same_seed(owner: psycopg.Connection[Any]
     sample.fill(owner)
 
     assert owner.execute(digest).fetchone() == before
+
+
+def test_a_strict_umask_does_not_lock_the_server_out(tmp_path: Path) -> None:
+    programs = embedded.find_bin(16)
+    assert programs is not None
+    before = os.umask(0o077)
+    try:
+        with embedded.start(tmp_path / "postgresql", bin=programs, for_tests=True) as server:
+            assert is_alive(server.pid)
+    finally:
+        os.umask(before)
+        embedded.forget(tmp_path / "postgresql")

@@ -132,7 +132,8 @@ def start(
     if not (bin / "postgres").is_file():
         raise StartError(f"There is no PostgreSQL server in {bin}.")
     folder = folder.absolute()
-    folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_passable(folder)
     with _alone(folder):
         account = _account_for(folder)
         home = _reachable_home(folder, account)
@@ -151,6 +152,12 @@ def forget(folder: Path) -> None:
     if elsewhere.is_symlink():
         shutil.rmtree(elsewhere.resolve(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_passable(folder: Path) -> None:
+    """A folder that only its owner reads; as root, others may pass through it. The umask does not matter."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
 
 
 def free_port(wished: int | None = None) -> int:
@@ -220,14 +227,14 @@ def _reachable_home(folder: Path, account: Account) -> Path:
         return folder
     name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     home = Path("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()) / f"qradmin-{name}"  # noqa: S108
-    with suppress(FileExistsError):
-        home.mkdir(mode=0o711)
-    facts = home.lstat()
-    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
-        raise StartError(f"{home} belongs to someone else: remove it, then start again.")
-    home.chmod(0o711)
     link = folder / "elsewhere"
+    if home.is_symlink() or (home.exists() and home.stat().st_uid != os.geteuid()):
+        raise StartError(f"{home} belongs to someone else: remove it, then start again.")
     if not link.is_symlink():
+        # What lies there belonged to a clone at the same path that was removed.
+        _wait_for_predecessor(home / "data")
+        shutil.rmtree(home, ignore_errors=True)
+        make_passable(home)
         link.symlink_to(home)
     return home
 

@@ -46,9 +46,9 @@ class Place:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Hold the folder; raises InUseError when a running demo holds it."""
-        for folder in (self.folder.parent, self.folder):
-            # As root, the user that PostgreSQL runs as must be able to pass; nobody else can read.
-            folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        if not self.folder.parent.exists():
+            embedded.make_passable(self.folder.parent)
+        embedded.make_passable(self.folder)
         descriptor = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
