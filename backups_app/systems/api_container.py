@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import docker
 from docker.errors import NotFound
@@ -217,7 +217,8 @@ class ApiContainer:
             )["Id"]
 
             def follow() -> None:
-                output.take(cast("Iterable[bytes]", engine.exec_start(handle, stream=True)))
+                for source, data in docker_engine.output_of(engine, handle):
+                    output.take(source, data)
 
             try:
                 answer(follow, watch, limit_seconds=timeout, farewell_seconds=0)
@@ -308,9 +309,10 @@ class _Output:
         self._head = b""
         self._tail = b""
 
-    def take(self, chunks: Iterable[bytes]) -> None:
-        for chunk in chunks:
-            self._tail = (self._tail + self._after_pid(chunk))[-OUTPUT_LIMIT:]
+    def take(self, source: int, data: bytes) -> None:
+        """Both outputs arrive in any order: the process id is looked for on standard output alone."""
+        rest = self._after_pid(data) if source == docker_engine.STDOUT else data
+        self._tail = (self._tail + rest)[-OUTPUT_LIMIT:]
 
     def _after_pid(self, chunk: bytes) -> bytes:
         if self.pid is not None:
@@ -332,8 +334,8 @@ class _Output:
 
     @property
     def text(self) -> str:
-        raw = self._tail if self.pid is not None else self._head
-        return without_passwords(raw.decode(errors="replace"))
+        unread = b"" if self.pid is not None else self._head
+        return without_passwords((unread + self._tail).decode(errors="replace"))
 
 
 def without_passwords(text: str) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import docker
 from docker.errors import APIError, DockerException, NotFound
+from docker.utils.socket import STDERR, STDOUT, frames_iter
 from requests.exceptions import RequestException
 
 from backups_app.errors import ContainerProblem
+
+__all__ = ["DEFAULT_SOCKET", "STDERR", "STDOUT", "connected", "output_of", "unknown"]
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -18,6 +23,7 @@ DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 def connected(host: str, container: str, *, timeout_seconds: float) -> Iterator[docker.APIClient]:
     """A client for the engine at ``host``; every error about ``container`` becomes a ContainerProblem."""
     try:
+        _knock(host, timeout_seconds)
         # "auto" asks GET /version: no one version fits both Docker 20.10 and Docker 29
         engine = docker.APIClient(base_url=host, version="auto", timeout=max(1, round(timeout_seconds)))
         try:
@@ -28,8 +34,25 @@ def connected(host: str, container: str, *, timeout_seconds: float) -> Iterator[
         raise unknown(host, container, str(error)) from error
     except APIError as error:
         raise _refused(error, host, container) from error
-    except (DockerException, RequestException) as error:
+    except (DockerException, RequestException, OSError) as error:
         raise _unreachable(error, host) from error
+
+
+def output_of(engine: docker.APIClient, handle: str) -> Iterator[tuple[int, bytes]]:
+    """Start a prepared program and follow its output: (STDOUT or STDERR, bytes), until it ends."""
+    stream: Any = engine.exec_start(handle, socket=True)
+    try:
+        yield from frames_iter(stream, tty=False)  # type: ignore[no-untyped-call]
+    finally:
+        stream._response.close()  # noqa: SLF001 - the library keeps it there and closes it nowhere
+
+
+def _knock(host: str, timeout_seconds: float) -> None:
+    """Open and close the socket: the library leaves its own open when nobody answers."""
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(timeout_seconds)
+            door.connect(host.removeprefix("unix://"))
 
 
 def unknown(host: str, container: str, detail: str = "") -> ContainerProblem:
