@@ -18,7 +18,7 @@ import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import docker
@@ -104,7 +104,7 @@ class Api(Protocol):
 class NoContainer:
     """Stands where no container is configured: there is nothing to stop and nothing to start."""
 
-    is_managed: bool = False
+    is_managed: bool = field(default=False, init=False)
 
     def describe(self) -> str:
         return "The API is not managed: API_CONTAINER is not set."
@@ -150,7 +150,7 @@ class ApiContainer:
     probe_timeout_seconds: float = 5.0
     poll_seconds: float = 0.25
     engine_timeout_seconds: float = 30.0
-    is_managed: bool = True
+    is_managed: bool = field(default=True, init=False)
 
     def describe(self) -> str:
         return f"{self.name} at {self._host}"

@@ -18,7 +18,8 @@ import pytest
 
 from backups_app.errors import Cancelled, ContainerProblem, NotConfigured, TimeLimitReached
 from backups_app.systems import docker_engine as docker_calls
-from backups_app.systems.api_container import ApiContainer, ExecResult, NoContainer
+from backups_app.systems.api_container import ApiContainer, ExecResult, NoContainer, _Output
+from backups_app.systems.docker_engine import STDERR, STDOUT
 from tests.docker_engine import Engine, TestApi, make_api
 
 pytestmark = pytest.mark.real
@@ -259,6 +260,16 @@ def test_a_program_in_the_container_gives_its_output_and_exit_code(new_api: Call
     assert in_root == ExecResult(exit_code=0, output="/\n", seconds=in_root.seconds)
     assert unknown.exit_code == 127
     assert "not found" in unknown.output
+
+
+def test_an_error_that_arrives_before_the_process_id_is_kept_and_not_taken_for_it() -> None:
+    output = _Output()
+
+    for source, data in ((STDERR, b"12 warn"), (STDOUT, b"4"), (STDOUT, b"2\nout\n"), (STDERR, b"ings\n")):
+        output.take(source, data)
+
+    assert output.pid == 42
+    assert output.text == "12 warnout\nings\n"
 
 
 def test_arguments_reach_the_program_as_they_are(new_api: Callable[..., TestApi]) -> None:
