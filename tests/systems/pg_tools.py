@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ def restored(server: Server, major: int, file: Path) -> Server:
 def url(server: Server, database: str | None = None) -> str:
     name = database or server.database
     return f"postgresql://{server.user}:{server.password}@{server.host}:{server.port}/{name}"
+
+
+def as_superuser(server: Server, running: embedded.EmbeddedServer) -> Server:
+    """The same database, seen by the server's superuser."""
+    return replace(server, user=running.superuser, password=running.password)
 
 
 def _run(server: Server, major: int, program: str, *arguments: str) -> None:

@@ -15,10 +15,17 @@ from backups_app.errors import EnvironmentProblem, MissingPrivilege
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import exists, insist_on_fitting_name, maintenance
+from backups_app.systems.postgres.queries import one_row
 
 SETTLE_SECONDS = 0.5
 POLL_SECONDS = 0.005
 ENDING_INTERVAL_SECONDS = 0.01
+
+_PREPARED = """
+SELECT string_agg('the prepared transaction ' || quote_literal(gid), ', ')
+  FROM pg_catalog.pg_prepared_xacts
+ WHERE database = ANY (%s)
+"""
 
 Renames = Sequence[tuple[str, str]]
 
@@ -124,9 +131,11 @@ def _is_done(server: Server, renames: Renames) -> bool:
 def _in_use(
     connection: psycopg.Connection[TupleRow], names: list[str], seconds: float, error: psycopg.Error
 ) -> EnvironmentProblem:
+    (prepared,) = one_row(connection, _PREPARED, (names,))
+    users = prepared or activity.describe_sessions(connection, names)
     return EnvironmentProblem(
         f"Database {names[0]} keeps its name: within {seconds:g} s it was never free, it is in use by "
-        f"{activity.describe_sessions(connection, names)}. Close these connections and try again.",
+        f"{users}. Close these and try again.",
         detail=str(error),
     )
 
