@@ -250,7 +250,7 @@ class ApiContainer:
         if state.health not in {None, "healthy"}:
             return f"Docker's health check says {state.health}", ""
         if self.health_url:
-            probe = answer(self.probe_health, watch, limit_seconds=self.probe_timeout_seconds * 2)
+            probe = answer(self.probe_health, watch)
             return probe.message, probe.outcome if probe.is_up else ""
         if state.health is None:
             return "it has only just started", "running" if seconds >= SETTLING_SECONDS else ""

@@ -10,6 +10,8 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from backups_app.systems.waiting import answer, no_watch
+
 BODY_LIMIT = 256 * 1024
 # straight to the API: a proxy for the outside world has no business between us and it
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -28,7 +30,7 @@ class HealthProbe:
 
 
 def probe(url: str | None, *, timeout: float) -> HealthProbe:
-    """Ask once; never raises. ``timeout`` in seconds holds for each step of the connection."""
+    """Ask once; never raises. ``timeout`` in seconds holds for each step, twice that for the whole."""
     if not url:
         return HealthProbe(is_up=False, outcome="unknown", message="API_HEALTH_URL is not set")
     if urlsplit(url).scheme not in {"http", "https"}:
@@ -36,7 +38,7 @@ def probe(url: str | None, *, timeout: float) -> HealthProbe:
             is_up=False, outcome="unreachable", message="API_HEALTH_URL is not an HTTP address"
         )
     try:
-        status, body = _get(url, timeout)
+        status, body = answer(lambda: _get(url, timeout), no_watch, limit_seconds=2 * timeout)
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         return HealthProbe(is_up=False, outcome="unreachable", message=f"{url} does not answer ({reason})")

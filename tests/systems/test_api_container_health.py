@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import time
-from contextlib import closing
+from contextlib import closing, suppress
+from threading import Thread
 
 import pytest
 
@@ -68,3 +69,24 @@ def test_a_server_that_says_nothing_is_not_waited_for() -> None:
 
     assert (found.is_up, found.outcome) == (False, "unreachable")
     assert time.monotonic() - began < 3
+
+
+def test_a_server_that_dribbles_is_not_waited_for() -> None:
+    def dribble(listener: socket.socket) -> None:
+        near, _ = listener.accept()
+        with near, suppress(OSError):
+            near.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            for _ in range(30):
+                near.sendall(b" ")
+                time.sleep(0.1)
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = Thread(target=dribble, args=(listener,))
+        server.start()
+        began = time.monotonic()
+        found = probe(f"http://127.0.0.1:{listener.getsockname()[1]}/health", timeout=0.4)
+        seconds = time.monotonic() - began
+        server.join()
+
+    assert (found.is_up, found.outcome) == (False, "unreachable")
+    assert seconds < 2
