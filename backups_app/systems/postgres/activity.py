@@ -121,7 +121,12 @@ class CopyTally:
 def sessions(server: Server, database: str) -> list[Session]:
     """The clients connected to ``database``, oldest first, without the one that asks."""
     with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-        return [Session(*row[:-1], tuple(row[-1])) for row in connection.execute(_SESSIONS, (database,))]
+        return [_session(row) for row in connection.execute(_SESSIONS, (database,))]
+
+
+def _session(row: TupleRow) -> Session:
+    *facts, blocked_by = row
+    return Session(*facts, blocked_by=tuple(blocked_by))
 
 
 def end_sessions(server: Server, *, application_prefix: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.manifest import snapshot
 from backups_app.systems.postgres.queries import one_row
 from backups_app.systems.postgres.tables import user_tables
-from backups_app.systems.processes import Watch, no_watch
+from backups_app.systems.waiting import Watch, no_watch
 
 APPLICATION_NAME = "qradmin"
 MAX_NAME_BYTES = 63
@@ -87,24 +88,18 @@ def size_of(server: Server, name: str) -> int:
         return int(one_row(connection, "SELECT pg_catalog.pg_database_size(%s::name)", (name,))[0])
 
 
-def drop(server: Server, name: str) -> bool:
+def drop(server: Server, name: str, *, patience_seconds: float = 15) -> bool:
     """End every connection to ``name`` and drop it; False when there is no such database."""
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     with maintenance(server, avoiding={name}) as connection:
-        for is_last in (False, False, True):
-            if not _exists(connection, name):
-                return False
+        deadline = time.monotonic() + patience_seconds
+        while _exists(connection, name):
             activity.end_sessions_of(connection, [name])
             try:
                 connection.execute(statement)
             except psycopg.errors.ObjectInUse as error:
-                if is_last:
-                    users = activity.describe_sessions(connection, [name])
-                    raise EnvironmentProblem(
-                        f"Database {name} could not be dropped, it is still in use by {users}: "
-                        "close these connections and try again.",
-                        detail=str(error),
-                    ) from error
+                if time.monotonic() >= deadline:
+                    raise _in_use(connection, name, error) from error
             else:
                 return True
     return False
@@ -172,6 +167,14 @@ def _accepts(server: Server) -> bool:
             return True
     except EnvironmentProblem:
         return False
+
+
+def _in_use(connection: psycopg.Connection[TupleRow], name: str, error: psycopg.Error) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"Database {name} could not be dropped, it is still in use by "
+        f"{activity.describe_sessions(connection, [name])}: close these connections and try again.",
+        detail=str(error),
+    )
 
 
 def _exists(connection: psycopg.Connection[TupleRow], name: str) -> bool:

@@ -14,7 +14,7 @@ from backups_app.errors import EnvironmentProblem
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.queries import one_row
-from backups_app.systems.processes import Watch, no_watch
+from backups_app.systems.waiting import Watch, no_watch
 
 Connection = psycopg.Connection[TupleRow]
 Outcome = Literal["passed", "warning", "failed", "skipped"]

@@ -10,7 +10,7 @@ from typing import TypeVar
 import psycopg
 from psycopg.rows import TupleRow
 
-from backups_app.systems.processes import Watch
+from backups_app.systems.waiting import Watch
 
 Result = TypeVar("Result")
 

@@ -17,7 +17,7 @@ from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.queries import one_row
 from backups_app.systems.postgres.tables import Table, user_tables
-from backups_app.systems.processes import Watch, no_watch
+from backups_app.systems.waiting import Watch, no_watch
 
 FORMAT = 1
 LARGE_OBJECTS = "large objects"

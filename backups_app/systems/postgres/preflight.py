@@ -136,9 +136,11 @@ def _ownership_problems(connection: Connection) -> Iterator[str]:
     (user,) = one_row(connection, "SELECT current_user")
     query = sql.SQL(_FOREIGN_OWNERS).format(right=_right_to_become(connection))
     for owner, count in connection.execute(query).fetchall():
-        objects = "1 object" if count == 1 else f"{count} objects"
+        objects = (
+            "1 object of the database belongs" if count == 1 else f"{count} objects of the database belong"
+        )
         yield (
-            f"{objects} of the database belong to {owner}, whom {user} may not give them back to: "
+            f"{objects} to {owner}, whom {user} may not give them back to: "
             f"let a superuser run GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)};"
         )
 

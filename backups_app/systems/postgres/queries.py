@@ -14,12 +14,11 @@ from backups_app.errors import EnvironmentProblem
 
 def one_row(
     connection: psycopg.Connection[TupleRow],
-    query: str | sql.Composed | sql.SQL,
+    query: str | sql.SQL | sql.Composed,
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
 ) -> tuple[Any, ...]:
     """The only row that ``query`` gives."""
-    statement = cast("LiteralString", query) if isinstance(query, str) else query
-    row = connection.execute(statement, parameters).fetchone()
+    row = connection.execute(cast("LiteralString", query), parameters).fetchone()
     if row is None:
         raise EnvironmentProblem("PostgreSQL gave no answer where one row was expected.", detail=str(query))
     return row

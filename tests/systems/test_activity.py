@@ -1,0 +1,116 @@
+"""Who works on a server: seen, ended and followed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from backups_app.systems.postgres.activity import (
+    CopyTally,
+    copy_progress,
+    end_sessions,
+    expected_rows,
+    sessions,
+)
+from backups_app.systems.postgres.connections import Server
+from tests.conftest import on_all_majors
+from tests.systems.pg_tools import url
+
+Connection = psycopg.Connection[Any]
+
+
+def named(server: Server, name: str) -> Connection:
+    return psycopg.connect(url(server), application_name=name, autocommit=True)
+
+
+def is_alive(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+@on_all_majors
+def test_sessions_tell_who_does_what_and_waits_for_whom(managed: Server) -> None:
+    with named(managed, "holder") as holder, named(managed, "waiter") as waiter:
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE qr_codes")
+        thread = threading.Thread(target=waiter.execute, args=("SELECT count(*) FROM qr_codes",))
+        thread.start()
+        wait_until(lambda: any(session.blocked_by for session in sessions(managed, "qrdb")))
+
+        first, second = sessions(managed, "qrdb")
+        holder.execute("ROLLBACK")
+        thread.join()
+
+    assert (first.application, first.user, first.state) == ("holder", "qr_owner", "idle in transaction")
+    assert (second.application, second.query) == ("waiter", "SELECT count(*) FROM qr_codes")
+    assert second.blocked_by == (first.pid,)
+    assert first.address == "127.0.0.1"
+    assert first.since.tzinfo is not None
+
+
+@on_all_majors
+def test_sessions_are_ended_by_the_start_of_their_name(managed: Server) -> None:
+    with (
+        named(managed, "qradmin-op-1") as one,
+        named(managed, "qradmin-op-1-restore") as its_child,
+        named(managed, "qradmin-op-12") as another,
+        named(managed, "api") as api,
+    ):
+        assert end_sessions(managed, application_prefix="qradmin-op-1") == 2
+
+        assert [is_alive(each) for each in (one, its_child, another, api)] == [False, False, True, True]
+        assert end_sessions(managed, application_prefix="qradmin-op-") == 1
+        assert [is_alive(each) for each in (another, api)] == [False, True]
+
+
+def test_sessions_of_a_superuser_are_left_alone(managed: Server, superuser: Connection) -> None:
+    superuser.execute("SET application_name = 'qradmin-op-3'")
+
+    assert end_sessions(managed, application_prefix="qradmin-op-3") == 0
+
+    assert is_alive(superuser)
+
+
+def test_an_empty_prefix_ends_nobody(managed: Server) -> None:
+    with named(managed, "api") as api:
+        with pytest.raises(ValueError, match="every session"):
+            end_sessions(managed, application_prefix="")
+
+        assert is_alive(api)
+
+
+@on_all_majors
+def test_the_rows_of_copies_are_followed_and_finished_ones_kept(managed: Server, owner: Connection) -> None:
+    tally = CopyTally()
+    with named(managed, "loader") as loader:
+        for table in ("first", "second"):
+            loader.execute(f"CREATE TABLE {table} (id int)")
+            with loader.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+                copy.write("".join(f"{number}\n" for number in range(50_000)))
+                wait_until(lambda: copy_progress(owner) > 10_000)
+                tally.rows(owner)
+
+        assert copy_progress(owner) == 0
+        assert 20_000 < tally.rows(owner) <= 100_000
+
+
+@on_all_majors
+def test_about_as_many_rows_are_expected_as_there_are(managed: Server, owner: Connection) -> None:
+    owner.execute("CREATE TABLE never_analyzed AS SELECT generate_series(1, 10)")
+
+    assert expected_rows(owner) == 1337
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.02)
