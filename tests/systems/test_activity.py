@@ -18,7 +18,8 @@ from backups_app.systems.postgres.activity import (
     sessions,
 )
 from backups_app.systems.postgres.connections import Server
-from tests.conftest import on_all_majors
+from deploy.demo import embedded
+from tests.conftest import connect_as_superuser, on_all_majors
 from tests.systems.pg_tools import url
 
 Connection = psycopg.Connection[Any]
@@ -53,7 +54,20 @@ def test_sessions_tell_who_does_what_and_waits_for_whom(managed: Server) -> None
     assert (second.application, second.query) == ("waiter", "SELECT count(*) FROM qr_codes")
     assert second.blocked_by == (first.pid,)
     assert first.address == "127.0.0.1"
+    assert first.since is not None
     assert first.since.tzinfo is not None
+
+
+@on_all_majors
+def test_a_session_of_another_role_is_seen_although_its_query_is_not(
+    managed: Server, postgres_server: embedded.EmbeddedServer
+) -> None:
+    with connect_as_superuser(postgres_server, managed.database) as connection:
+        connection.execute("SET application_name = 'an old console'")
+        (session,) = sessions(managed, "qrdb")
+
+    assert (session.user, session.application) == ("postgres", "an old console")
+    assert (session.since, session.state) == (None, "")
 
 
 @on_all_majors

@@ -69,15 +69,19 @@ def test_every_check_passes_on_the_sample(managed: Server, owner: Connection) ->
             "restore a validated backup",
         ),
         (
-            "ALTER TABLE scan_logs DROP CONSTRAINT scan_logs_qr_code_id_fkey;"
-            " UPDATE scan_logs SET qr_code_id = 'gone' WHERE id IN (SELECT id FROM scan_logs LIMIT 3)",
+            """
+            ALTER TABLE scan_logs DROP CONSTRAINT scan_logs_qr_code_id_fkey;
+            UPDATE scan_logs SET qr_code_id = 'gone' WHERE id IN (SELECT id FROM scan_logs LIMIT 3)
+            """,
             "orphans",
             "3 scans of 1 QR code that do not exist, such as gone",
             "foreign key",
         ),
         (
-            "DROP INDEX ix_qr_codes_short_id;"
-            " UPDATE qr_codes SET short_id = 'twice' WHERE id IN (SELECT id FROM qr_codes LIMIT 2)",
+            """
+            DROP INDEX ix_qr_codes_short_id;
+            UPDATE qr_codes SET short_id = 'twice' WHERE id IN (SELECT id FROM qr_codes LIMIT 2)
+            """,
             "duplicates",
             "1 short id used by more than one QR code: twice",
             "unique index",

@@ -110,8 +110,8 @@ def test_objects_that_cannot_be_given_back_are_told_by_their_owner(
     problems = restore_problems(managed)
 
     assert [problem.split(", whom")[0] for problem in problems] == [
-        "1 object of the database belongs to other",
-        "1 object of the database belongs to postgres",
+        "1 object belongs to other",
+        "1 object belongs to postgres",
     ]
     assert "GRANT other TO qr_owner;" in problems[0]
 

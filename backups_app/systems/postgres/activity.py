@@ -15,11 +15,13 @@ from backups_app.systems.postgres.queries import one_row
 
 APPLICATION_NAME = "qradmin"
 
+# Of other roles' sessions most columns are NULL, even what kind of process it is.
 _SESSIONS = """
 SELECT pid, coalesce(usename::text, ''), coalesce(application_name, ''), coalesce(host(client_addr), ''),
        coalesce(state, ''), backend_start, query_start, coalesce(query, ''), pg_catalog.pg_blocking_pids(pid)
   FROM pg_catalog.pg_stat_activity
- WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'
+ WHERE datname = %s AND pid <> pg_catalog.pg_backend_pid()
+   AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
  ORDER BY backend_start, pid
 """
 
@@ -55,7 +57,7 @@ SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(a.pid))
 """
 
 _WHO = """
-SELECT coalesce(usename::text, backend_type), coalesce(application_name, ''), pid
+SELECT coalesce(usename::text, backend_type, 'a background process'), coalesce(application_name, ''), pid
   FROM pg_catalog.pg_stat_activity
  WHERE datname = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
  ORDER BY backend_start, pid
@@ -87,7 +89,7 @@ SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
 class Session:
     """A client's connection to a database; ``blocked_by`` are the process ids it waits for.
 
-    ``state`` and ``query`` are empty for the sessions of roles that this role may not look at.
+    Of roles that this role may not look at only ``pid``, ``user``, ``application`` and ``blocked_by`` are known.
     """
 
     pid: int
@@ -95,7 +97,7 @@ class Session:
     application: str
     address: str
     state: str
-    since: datetime
+    since: datetime | None
     query_started_at: datetime | None
     query: str
     blocked_by: tuple[int, ...]
@@ -125,8 +127,8 @@ def sessions(server: Server, database: str) -> list[Session]:
 
 
 def _session(row: TupleRow) -> Session:
-    *facts, blocked_by = row
-    return Session(*facts, blocked_by=tuple(blocked_by))
+    pid, user, application, address, state, since, query_started_at, query, blocked_by = row
+    return Session(pid, user, application, address, state, since, query_started_at, query, tuple(blocked_by))
 
 
 def end_sessions(server: Server, *, application_prefix: str) -> int:

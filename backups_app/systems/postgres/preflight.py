@@ -29,7 +29,7 @@ SELECT theirs.rolname, theirs.rolsuper, count(*),
   JOIN pg_catalog.pg_roles me ON me.rolname = current_user
   JOIN pg_catalog.pg_roles theirs ON theirs.oid = a.usesysid
  WHERE a.datname = current_database() AND a.pid <> pg_catalog.pg_backend_pid()
-   AND a.backend_type = 'client backend' AND NOT {MAY_END}
+   AND coalesce(a.backend_type, 'client backend') = 'client backend' AND NOT {MAY_END}
  GROUP BY theirs.rolname, theirs.rolsuper
  ORDER BY theirs.rolname
 """
@@ -136,9 +136,7 @@ def _ownership_problems(connection: Connection) -> Iterator[str]:
     (user,) = one_row(connection, "SELECT current_user")
     query = sql.SQL(_FOREIGN_OWNERS).format(right=_right_to_become(connection))
     for owner, count in connection.execute(query).fetchall():
-        objects = (
-            "1 object of the database belongs" if count == 1 else f"{count} objects of the database belong"
-        )
+        objects = "1 object belongs" if count == 1 else f"{count} objects belong"
         yield (
             f"{objects} to {owner}, whom {user} may not give them back to: "
             f"let a superuser run GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)};"
