@@ -89,7 +89,7 @@ SELECT coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
 class Session:
     """A client's connection to a database; ``blocked_by`` are the process ids it waits for.
 
-    Of roles that this role may not look at only ``pid``, ``user``, ``application`` and ``blocked_by`` are known.
+    Of other roles only ``pid``, ``user``, ``application`` and ``blocked_by`` may be known.
     """
 
     pid: int
