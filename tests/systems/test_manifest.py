@@ -211,6 +211,17 @@ def test_truncate_waits_for_the_end_of_a_snapshot(managed: Server, owner: Connec
     assert seen.tables["public.scan_logs"].rows == 1002
 
 
+@on_all_majors
+def test_a_snapshot_may_be_idle_as_long_as_a_dump_takes(managed: Server, owner: Connection) -> None:
+    owner.execute("ALTER DATABASE qrdb SET idle_in_transaction_session_timeout TO '100ms'")
+
+    with snapshot(managed, application_name="test") as view:
+        time.sleep(0.4)
+        seen = take(view.connection)
+
+    assert seen.rows == 1337
+
+
 def test_each_table_is_reported_when_it_is_done(managed: Server) -> None:
     told: list[tuple[str, int]] = []
 

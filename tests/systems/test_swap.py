@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.systems.postgres import swap as swapping
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import exists, names_matching
 from backups_app.systems.postgres.likeness import create_like
@@ -60,13 +61,31 @@ def test_the_staged_database_becomes_the_live_one_for_an_owner_without_superuser
 @on_all_majors
 def test_a_swap_wins_against_clients_that_reconnect_at_once(staged: Server) -> None:
     with clients(staged, 6) as count, idle_clients(staged, 3):
-        wait_until(lambda: count() > 10)
+        wait_until(lambda: count() >= 6)
         seconds = swapped(staged)
         before = count()
-        wait_until(lambda: count() > before + 10)
+        wait_until(lambda: count() >= before and is_staged_one(staged, LIVE))
 
     assert is_staged_one(staged, LIVE)
     assert seconds < 3
+
+
+@on_all_majors
+def test_a_client_that_slips_in_is_ended_while_the_rename_waits(
+    staged: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def let_somebody_in(*_: object) -> None:
+        late.append(psycopg.connect(url(staged)))
+
+    late: list[Connection] = []
+    monkeypatch.setattr(swapping, "_end_and_wait", let_somebody_in)
+
+    seconds = swapped(staged)
+
+    assert seconds < 2
+    assert is_staged_one(staged, LIVE)
+    assert len(late) == 1
+    late[0].close()
 
 
 @on_all_majors
@@ -232,16 +251,18 @@ def test_the_ending_from_beside_stops_with_the_swap(staged: Server) -> None:
 
 @contextmanager
 def clients(server: Server, number: int) -> Iterator[Callable[[], int]]:
-    """Clients that connect to the live database in a tight loop; yields how often they got in."""
+    """Clients that stay until they are ended and come back at once; yields how often they got in."""
     is_over = threading.Event()
+    open_ones: dict[int, Connection] = {}
     counts = [0] * number
 
     def knock(index: int) -> None:
         while not is_over.is_set():
             try:
                 with psycopg.connect(url(server), connect_timeout=20) as connection:
+                    open_ones[index] = connection
                     counts[index] += 1
-                    connection.execute("SELECT pg_sleep(0.02)")
+                    connection.execute("SELECT pg_sleep(30)")
             except psycopg.Error:
                 continue
 
@@ -253,7 +274,10 @@ def clients(server: Server, number: int) -> Iterator[Callable[[], int]]:
     finally:
         is_over.set()
         for thread in threads:
-            thread.join()
+            while thread.is_alive():
+                for connection in list(open_ones.values()):
+                    connection.cancel_safe()
+                thread.join(0.1)
 
 
 @contextmanager

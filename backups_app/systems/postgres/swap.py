@@ -17,7 +17,7 @@ from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import exists, insist_on_fitting_name, maintenance
 from backups_app.systems.postgres.queries import one_row
 
-SETTLE_SECONDS = 0.5
+SETTLE_SECONDS = 0.25
 POLL_SECONDS = 0.005
 ENDING_INTERVAL_SECONDS = 0.01
 
