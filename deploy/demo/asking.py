@@ -15,13 +15,14 @@ PATIENCE_SECONDS = 120
 
 def take_first_backup(stack: Stack, wish: Wish) -> str | None:
     """Have the worker take a backup unless there is one; returns its file name."""
-    from backups_app.models import Backup
-
     from backups_app import tasks
+    from backups_app.models import Backup
 
     if Backup.objects.exists():
         return None
-    operation = wait_for(tasks.request_backup(reason="The demo's first backup"), stack, wish)
+    operation = wait_for(
+        tasks.request_backup(by="make demo", source="command", reason="The demo's first backup"), stack, wish
+    )
     if operation.state != "succeeded":
         raise DemoError(f"The first backup did not succeed: {operation.error or operation.state}")
     return Backup.objects.latest("pk").name

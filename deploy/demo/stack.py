@@ -27,6 +27,16 @@ WORKER_PATIENCE_SECONDS = 30
 ACCOUNTS = {"itstaff": "IT staff", "helpdesk": "Help desk"}
 # What the site would read from the environment of whoever types `make demo`, and what it needs of it.
 PASSED_ON = ("PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL")
+# A clone in use may have a .env file; the site reads it for whatever the environment does not say.
+NOT_FROM_A_DOT_ENV_FILE = {
+    "API_CONTAINER": "",
+    "API_HEALTH_URL": "",
+    "DRILL_DATABASE_URL": "",
+    "BACKUP_COMPRESSION": "best",
+    "EXPECTED_REVISION": "",
+    "HTTPS_ONLY": "False",
+    "BEHIND_TLS_PROXY": "False",
+}
 
 Say = Callable[[str], None]
 
@@ -102,7 +112,7 @@ def running(place: Place, wish: Wish, say: Say, *, port: int | None = None) -> I
             say(f"Made the sample database: {CODES} QR codes, {SCANS:,} scans")
         wish.check()
         environment = settings(place, server)
-        prepare_site(environment)
+        prepare_site(place, environment)
         passwords = make_accounts(place)
         wish.check()
         web_port = choose_port(port, say)
@@ -161,12 +171,15 @@ def settings(place: Place, server: embedded.EmbeddedServer) -> dict[str, str]:
         "DATABASE_URL": f"sqlite:///{place.site_database}",
         "MANAGED_DATABASE_URL": managed_url(place, server),
         "BACKUP_LOCATIONS": f"working={place.backups}",
+        "STATIC_ROOT": str(place.folder / "static"),
+        **NOT_FROM_A_DOT_ENV_FILE,
     }
 
 
-def prepare_site(environment: Mapping[str, str]) -> None:
+def prepare_site(place: Place, environment: Mapping[str, str]) -> None:
     """Set up Django in this process, bring the site's database up to date, collect the static files."""
     os.umask(0o077)
+    place.backups.mkdir(exist_ok=True)
     os.environ.clear()
     os.environ.update(environment)
     import django
