@@ -1,0 +1,39 @@
+"""The app, its admin site, and what is wired up when Django starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+
+
+class SiteAdminConfig(AdminConfig):
+    """The stock admin with this project's own site."""
+
+    default_site = "backups_app.sites.BackupAdminSite"
+
+
+class BackupsConfig(AppConfig):
+    """Backups, restores and their audit trail."""
+
+    name = "backups_app"
+    verbose_name = "Backups"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from django.db.models.signals import post_migrate
+        from django_q.signals import post_spawn
+
+        from backups_app import checks  # noqa: F401 - registers the start-up checks
+        from backups_app.schedules import make_schedules
+
+        post_migrate.connect(make_schedules, sender=self, dispatch_uid="backups_app.schedules")
+        post_spawn.connect(_start_beat, dispatch_uid="backups_app.beat")
+
+
+def _start_beat(**_signal: Any) -> None:
+    """Each worker process shows that it lives."""
+    from backups_app.operations import liveness
+
+    liveness.start_beat()

@@ -1,0 +1,178 @@
+"""Backups and where their copies lie."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from backups_app.models.append_only import Kept, KeptQuerySet
+
+
+class BackupQuerySet(KeptQuerySet["Backup"]):
+    """The vocabulary for many backups."""
+
+    def present(self) -> Self:
+        """Not removed."""
+        return self.filter(removed_at=None)
+
+    def validated(self) -> Self:
+        """Present, read whole, and equal to their record."""
+        return self.present().filter(validated_at__isnull=False, damage="")
+
+    def proven(self) -> Self:
+        """Validated, and restored once with every row and checksum equal."""
+        return self.validated().filter(proven_at__isnull=False)
+
+
+class Backup(Kept):
+    """One backup file, wherever its copies lie. The row stays when the file goes."""
+
+    class Origin(models.TextChoices):
+        MANUAL = "manual", _("manual")
+        SCHEDULED = "scheduled", _("scheduled")
+        SAFETY = "safety", _("safety, before a restore")
+        IMPORTED = "imported", _("imported")
+
+    name = models.CharField(_("file name"), max_length=120, unique=True)
+    origin = models.CharField(_("origin"), max_length=20, choices=Origin)
+    created_at = models.DateTimeField(_("taken"), db_index=True)
+    created_by = models.CharField(_("by whom"), max_length=150, blank=True)
+    operation = models.ForeignKey(
+        "Operation", null=True, blank=True, on_delete=models.PROTECT, related_name="made_backups"
+    )
+    seconds = models.FloatField(_("duration in seconds"), null=True, blank=True)
+    size = models.BigIntegerField(_("size in bytes"))
+    sha256 = models.CharField(_("SHA-256"), max_length=64)
+    compression = models.CharField(_("compression"), max_length=20, blank=True)
+    database = models.CharField(_("database"), max_length=63, blank=True)
+    server_version = models.CharField(_("server version"), max_length=40, blank=True)
+    client_version = models.CharField(_("pg_dump version"), max_length=40, blank=True)
+    revision = models.CharField(_("migration revision"), max_length=64, blank=True)
+    manifest = models.JSONField(_("manifest"), null=True, blank=True)
+    rows = models.BigIntegerField(_("rows"), null=True, blank=True)
+    is_api_stopped = models.BooleanField(_("taken with the API stopped"), default=False)
+    is_pinned = models.BooleanField(_("pinned"), default=False)
+    pin_reason = models.CharField(_("reason of the pin"), max_length=200, blank=True)
+    validated_at = models.DateTimeField(_("validated"), null=True, blank=True)
+    proven_at = models.DateTimeField(_("proven by a test restore"), null=True, blank=True)
+    proof = models.JSONField(_("proof"), default=dict, blank=True)
+    damage = models.TextField(_("damage"), blank=True)
+    warnings = models.JSONField(_("warnings"), default=list, blank=True)
+    removed_at = models.DateTimeField(_("removed"), null=True, blank=True)
+    removed_reason = models.TextField(_("why removed"), blank=True)
+
+    objects = BackupQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("backup")
+        verbose_name_plural = _("backups")
+        ordering = ("-created_at", "-pk")
+        default_permissions = ("view",)
+        permissions = (
+            ("create_backup", "Can create a backup"),
+            ("validate_backup", "Can validate a backup"),
+            ("prove_backup", "Can prove a backup by a test restore"),
+            ("restore_backup", "Can restore a backup and undo a restore"),
+            ("download_backup", "Can download a backup"),
+            ("import_backup", "Can import backups"),
+            ("pin_backup", "Can pin a backup"),
+            ("prune_backups", "Can remove old backups"),
+        )
+        indexes = (models.Index(fields=["removed_at", "-created_at"]),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_present(self) -> bool:
+        return self.removed_at is None
+
+    @property
+    def state(self) -> str:
+        """removed, damaged, proven, validated or unvalidated."""
+        if self.removed_at is not None:
+            return "removed"
+        if self.damage:
+            return "damaged"
+        if self.proven_at is not None:
+            return "proven"
+        return "validated" if self.validated_at is not None else "unvalidated"
+
+    @property
+    def why_not_restorable(self) -> str:
+        """One sentence, or nothing when it can be restored."""
+        if self.removed_at is not None:
+            return "This backup has been removed."
+        if self.damage:
+            return "This backup is damaged."
+        return ""
+
+    def mark_validated(self) -> None:
+        self._change(validated_at=timezone.now(), damage="")
+
+    def mark_proven(self, proof: dict[str, Any]) -> None:
+        self._change(proven_at=timezone.now(), proof=proof, damage="")
+
+    def mark_damaged(self, what: str) -> None:
+        """Nothing restores it any more; a later validation that succeeds clears it."""
+        self._change(damage=what, validated_at=None, proven_at=None)
+
+    def mark_removed(self, reason: str) -> None:
+        self._change(removed_at=timezone.now(), removed_reason=reason)
+
+    def _change(self, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self.save(update_fields=list(changes))
+
+
+class BackupCopyQuerySet(KeptQuerySet["BackupCopy"]):
+    """The vocabulary for many copies."""
+
+    def intact(self) -> Self:
+        """Stored, and not found otherwise."""
+        return self.filter(state=BackupCopy.State.STORED)
+
+
+class BackupCopy(Kept):
+    """One file of a backup in one storage location."""
+
+    class State(models.TextChoices):
+        STORED = "stored", _("Stored")  # written and read back, or found intact by a later check
+        PENDING = "pending", _("Waiting")  # the location was down; housekeeping tries again
+        MISSING = "missing", _("Missing")  # the location answers, the file is not there
+        CORRUPT = "corrupt", _("Damaged")  # the file is there and differs from its record
+        REMOVED = "removed", _("Removed")  # taken away by the clean-up
+
+    backup = models.ForeignKey(Backup, on_delete=models.PROTECT, related_name="copies")
+    location = models.CharField(_("location"), max_length=40)
+    state = models.CharField(_("state"), max_length=20, choices=State, default=State.STORED)
+    checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
+    problem = models.TextField(_("problem"), blank=True)
+
+    objects = BackupCopyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("copy")
+        verbose_name_plural = _("copies")
+        ordering = ("pk",)
+        default_permissions = ("view",)
+        constraints = (
+            models.UniqueConstraint(fields=["backup", "location"], name="one_copy_a_location"),
+            models.CheckConstraint(
+                condition=Q(state__in=["stored", "pending", "missing", "corrupt", "removed"]),
+                name="copy_state_is_known",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.backup} in {self.location}"
+
+    def found(self, state: str, problem: str = "") -> None:
+        """Record what a check, a repair or the clean-up found."""
+        self.state, self.problem, self.checked_at = state, problem, timezone.now()
+        self.save(update_fields=["state", "problem", "checked_at"])

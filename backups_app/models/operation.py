@@ -1,0 +1,315 @@
+"""One row for each thing that was asked for: the truth about whether it may start, runs, or has ended."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import IntegrityError, models, transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from backups_app.errors import Busy
+from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+
+QUEUED_FOR_AT_MOST = timedelta(hours=6)
+SILENT_FOR = timedelta(minutes=2)
+UNSTARTED_FOR = timedelta(minutes=1)
+
+
+class OperationQuerySet(KeptQuerySet["Operation"]):
+    """The vocabulary for many operations."""
+
+    def active(self) -> Self:
+        """Asked for and not ended."""
+        return self.filter(state__in=Operation.ACTIVE)
+
+    def running(self) -> Self:
+        return self.filter(state=Operation.State.RUNNING)
+
+    def waiting(self, now: datetime) -> Self:
+        """Queued, and still wanted."""
+        return self.filter(state=Operation.State.QUEUED, expires_at__gt=now).order_by("created_at", "pk")
+
+    def silent(self, now: datetime) -> Self:
+        """Running by their state, but without a sign of life for two minutes."""
+        return self.running().filter(heartbeat_at__lt=now - SILENT_FOR)
+
+    def claim(self, pk: int, *, host: str, pid: int) -> Operation | None:
+        """Start a queued operation: its row if this caller is the one that starts it, else None.
+
+        Busy when another operation works on the managed database; this one then stays queued.
+        """
+        now, token = timezone.now(), uuid.uuid4()
+        try:
+            with transaction.atomic():
+                started = (
+                    self.waiting(now)
+                    .filter(pk=pk, cancel_requested_at=None)
+                    .order_by()
+                    .update(
+                        state=Operation.State.RUNNING,
+                        token=token,
+                        host=host,
+                        pid=pid,
+                        attempts=F("attempts") + 1,
+                        started_at=now,
+                        heartbeat_at=now,
+                    )
+                )
+        except IntegrityError as error:
+            other = self.running().filter(is_exclusive=True).first()
+            raise Busy(f"{other or 'Another operation'} is at work on the managed database.") from error
+        return self.get(pk=pk, token=token) if started == 1 else None
+
+    def expire_overdue(self, now: datetime) -> int:
+        """Give up what waited for too long; returns how many."""
+        return self.filter(state=Operation.State.QUEUED, expires_at__lte=now).update(
+            state=Operation.State.EXPIRED,
+            finished_at=now,
+            error="It waited too long for a worker and was not started. Nothing was touched.",
+        )
+
+
+class Operation(Kept):
+    """What was asked, by whom and why, and what came of it."""
+
+    class Kind(models.TextChoices):
+        BACKUP = "backup", _("Backup")
+        VALIDATE_BACKUP = "validate_backup", _("Validate backup")
+        PROVE_BACKUP = "prove_backup", _("Prove backup")
+        VALIDATE_DATABASE = "validate_database", _("Validate database")
+        RESTORE = "restore", _("Restore")
+        UNDO_RESTORE = "undo_restore", _("Undo restore")
+        STOP_API = "stop_api", _("Stop the API")
+        START_API = "start_api", _("Start the API")
+        MIGRATE_DATABASE = "migrate_database", _("Run migrations")
+        END_SESSIONS = "end_sessions", _("End blocking sessions")
+        PRUNE = "prune", _("Clean-up")
+        CHECK_COPIES = "check_copies", _("Check copies")
+        IMPORT = "import", _("Import backups")
+        BACKUP_SITE = "backup_site", _("Back up this site")
+        DOWNLOAD = "download", _("Download")
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Waiting")  # asked for, no worker has started it
+        RUNNING = "running", _("Running")  # one worker holds its token
+        SUCCEEDED = "succeeded", _("Succeeded")  # all of it was done
+        FAILED = "failed", _("Failed")  # it ended with an error that is said in `error`
+        CANCELLED = "cancelled", _("Cancelled")  # somebody asked for its end
+        INTERRUPTED = "interrupted", _("Interrupted")  # its worker died; it is never started again
+        EXPIRED = "expired", _("Expired")  # no worker started it in time
+
+    class Source(models.TextChoices):
+        PAGE = "page", _("page")
+        COMMAND = "command", _("command")
+        SCHEDULE = "schedule", _("schedule")
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+    EXCLUSIVE = frozenset(
+        {
+            Kind.BACKUP,
+            Kind.PROVE_BACKUP,
+            Kind.VALIDATE_DATABASE,
+            Kind.RESTORE,
+            Kind.UNDO_RESTORE,
+            Kind.STOP_API,
+            Kind.START_API,
+            Kind.MIGRATE_DATABASE,
+        }
+    )
+
+    kind = models.CharField(_("what"), max_length=30, choices=Kind)
+    state = models.CharField(_("state"), max_length=20, choices=State, default=State.QUEUED)
+    source = models.CharField(_("asked by"), max_length=20, choices=Source, default=Source.PAGE)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        verbose_name=_("user"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+    )
+    requested_by_name = models.CharField(_("by whom"), max_length=150, blank=True)
+    reason = models.TextField(_("reason"), blank=True)
+    parameters = models.JSONField(_("parameters"), default=dict, blank=True)
+    backup = models.ForeignKey(
+        "Backup",
+        verbose_name=_("backup"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="operations",
+    )
+
+    created_at = models.DateTimeField(_("asked for"), default=timezone.now, db_index=True)
+    expires_at = models.DateTimeField(_("given up at"))
+    dispatched_at = models.DateTimeField(_("sent to the queue"), null=True, blank=True)
+    started_at = models.DateTimeField(_("started"), null=True, blank=True)
+    heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    finished_at = models.DateTimeField(_("ended"), null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(_("cancel asked for"), null=True, blank=True)
+    cancel_requested_by = models.CharField(_("cancelled by"), max_length=150, blank=True)
+
+    token = models.UUIDField(_("claim"), null=True, blank=True, editable=False)
+    host = models.CharField(_("machine"), max_length=255, blank=True)
+    pid = models.PositiveIntegerField(_("process"), null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(_("starts"), default=0)
+    is_exclusive = models.BooleanField(_("works on the managed database"), default=False)
+    open_key = models.CharField(_("key while open"), max_length=100, blank=True)
+    dedupe_key = models.CharField(_("key for ever"), max_length=100, blank=True)
+
+    current_step = models.CharField(_("step"), max_length=200, blank=True)
+    progress_done = models.BigIntegerField(_("done"), default=0)
+    progress_total = models.BigIntegerField(_("of"), null=True, blank=True)
+    progress_unit = models.CharField(_("unit"), max_length=20, blank=True)
+    is_past_cancelling = models.BooleanField(_("can no longer be cancelled"), default=False)
+    api_stop_intended = models.BooleanField(_("has to start the API again"), default=False)
+    leftovers = models.JSONField(_("to be cleaned up"), default=list, blank=True)
+
+    error = models.TextField(_("error"), blank=True)
+    error_detail = models.TextField(_("detail"), blank=True)
+    blame = models.CharField(_("at fault"), max_length=20, blank=True)
+    result = models.JSONField(_("result"), default=dict, blank=True)
+
+    objects = OperationQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("operation")
+        verbose_name_plural = _("audit history")
+        ordering = ("-created_at", "-pk")
+        default_permissions = ("view",)
+        permissions = (
+            ("cancel_operation", "Can cancel an operation"),
+            ("validate_database", "Can validate the live database"),
+            ("control_api", "Can stop and start the API and run its migrations"),
+            ("end_sessions", "Can end sessions that block an operation"),
+            ("manage_schedules", "Can change the schedules"),
+        )
+        indexes = (
+            models.Index(fields=["state", "created_at"]),
+            models.Index(fields=["kind", "-created_at"]),
+        )
+        constraints = (
+            models.UniqueConstraint(
+                fields=["is_exclusive"],
+                condition=Q(state="running", is_exclusive=True),
+                name="one_operation_on_the_managed_database",
+            ),
+            models.UniqueConstraint(
+                fields=["open_key"],
+                condition=Q(state__in=["queued", "running"]) & ~Q(open_key=""),
+                name="one_open_operation_a_key",
+            ),
+            models.UniqueConstraint(
+                fields=["dedupe_key"], condition=~Q(dedupe_key=""), name="one_operation_a_dedupe_key"
+            ),
+            models.CheckConstraint(
+                condition=Q(state__in=["queued", "running"], finished_at=None)
+                | (~Q(state__in=["queued", "running"]) & Q(finished_at__isnull=False)),
+                name="ended_operations_say_when",
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} {self.pk}"
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE
+
+    @property
+    def is_cancellable(self) -> bool:
+        return self.is_active and not self.is_past_cancelling and self.cancel_requested_at is None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From start to end, or to now; None before the start."""
+        if self.started_at is None:
+            return None
+        return (self.finished_at or timezone.now()) - self.started_at
+
+    @property
+    def application_name(self) -> str:
+        """The name under which this operation's sessions stand in pg_stat_activity."""
+        return f"qradmin-op-{self.pk}"
+
+    @property
+    def progress_share(self) -> float | None:
+        """Between 0 and 1; None when nobody can tell."""
+        if not self.progress_total:
+            return None
+        return min(1.0, self.progress_done / self.progress_total)
+
+    def note(self, what: str, *, level: str = "info", **detail: Any) -> None:
+        """Write a line into the trail of this operation."""
+        Step.objects.create(operation=self, level=level, what=what, detail=detail)
+
+    def update_held(self, **changes: Any) -> bool:
+        """Change this running row; False when it no longer belongs to this token."""
+        held = Operation.objects.running().filter(pk=self.pk, token=self.token)
+        if not held.update(**changes):
+            return False
+        for name, value in changes.items():
+            setattr(self, name, value)
+        return True
+
+    def end(self, state: str, **changes: Any) -> bool:
+        """Close this running row; False when it no longer belongs to this token."""
+        return self.update_held(state=state, finished_at=timezone.now(), **changes)
+
+    def interrupt(self, error: str) -> bool:
+        """Close the row of a dead worker; False when it gave a sign of life meanwhile."""
+        now = timezone.now()
+        return bool(
+            Operation.objects.silent(now)
+            .filter(pk=self.pk)
+            .update(state=self.State.INTERRUPTED, finished_at=now, error=error)
+        )
+
+    def request_cancel(self, who: str) -> bool:
+        """Cancel it when it waits, ask it to end when it runs; False when it is too late."""
+        now = timezone.now()
+        rows = Operation.objects.filter(pk=self.pk, cancel_requested_at=None)
+        if rows.filter(state=self.State.QUEUED).update(
+            state=self.State.CANCELLED,
+            finished_at=now,
+            cancel_requested_at=now,
+            cancel_requested_by=who,
+            error="It was cancelled before it started. Nothing was touched.",
+        ):
+            return True
+        return bool(
+            rows.running()
+            .filter(is_past_cancelling=False)
+            .update(cancel_requested_at=now, cancel_requested_by=who)
+        )
+
+
+class Step(WrittenOnce):
+    """One line of an operation's trail."""
+
+    class Level(models.TextChoices):
+        INFO = "info", _("Information")
+        WARNING = "warning", _("Warning")
+        ERROR = "error", _("Error")
+
+    operation = models.ForeignKey(Operation, on_delete=models.PROTECT, related_name="steps")
+    at = models.DateTimeField(_("time"), default=timezone.now)
+    level = models.CharField(_("level"), max_length=10, choices=Level, default=Level.INFO)
+    what = models.TextField(_("what"))
+    detail = models.JSONField(_("detail"), default=dict, blank=True)
+
+    objects = WrittenOnceQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("step")
+        verbose_name_plural = _("steps")
+        ordering = ("pk",)
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.what

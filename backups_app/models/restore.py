@@ -1,0 +1,113 @@
+"""Restores, their undoing, and what people wrote about them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+
+
+class RestoreEventQuerySet(KeptQuerySet["RestoreEvent"]):
+    """The vocabulary for many restores."""
+
+    def undoable(self, now: datetime) -> Self:
+        """Those whose replaced database is still kept."""
+        return self.with_replaced_database().filter(replaced_kept_until__gt=now)
+
+    def with_replaced_database(self) -> Self:
+        return self.filter(outcome=RestoreEvent.Outcome.RESTORED, replaced_dropped_at=None).exclude(
+            replaced_database=""
+        )
+
+
+class RestoreEvent(Kept):
+    """One restore, or the undoing of one: what was, what is, and where the replaced database lies."""
+
+    class Outcome(models.TextChoices):
+        UNDER_WAY = "under_way", _("Under way")
+        RESTORED = "restored", _("Restored")
+        UNTOUCHED = "untouched", _("Failed, live data untouched")
+        ROLLED_BACK = "rolled_back", _("Rolled back")
+        UNDONE = "undone", _("Undone")
+        UNCLEAR = "unclear", _("Interrupted, look at the database")
+
+    operation = models.OneToOneField("Operation", on_delete=models.PROTECT, related_name="restore_event")
+    backup = models.ForeignKey(
+        "Backup", null=True, blank=True, on_delete=models.PROTECT, related_name="restores"
+    )
+    undoes = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="undone_by"
+    )
+    safety_backup = models.ForeignKey(
+        "Backup", null=True, blank=True, on_delete=models.PROTECT, related_name="protects"
+    )
+    outcome = models.CharField(_("outcome"), max_length=20, choices=Outcome, default=Outcome.UNDER_WAY)
+    created_at = models.DateTimeField(_("started"), default=timezone.now, db_index=True)
+    rows_before = models.JSONField(_("rows before"), default=dict, blank=True)
+    rows_after = models.JSONField(_("rows after"), default=dict, blank=True)
+    revision_before = models.CharField(_("revision before"), max_length=64, blank=True)
+    revision_after = models.CharField(_("revision after"), max_length=64, blank=True)
+    staged_database = models.CharField(_("staged database"), max_length=63, blank=True)
+    replaced_database = models.CharField(_("replaced database"), max_length=63, blank=True)
+    replaced_kept_until = models.DateTimeField(_("kept until"), null=True, blank=True)
+    replaced_dropped_at = models.DateTimeField(_("dropped"), null=True, blank=True)
+    swap_seconds = models.FloatField(_("duration of the swap in seconds"), null=True, blank=True)
+    downtime_seconds = models.FloatField(_("API down in seconds"), null=True, blank=True)
+    warnings = models.JSONField(_("warnings"), default=list, blank=True)
+
+    objects = RestoreEventQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("restore")
+        verbose_name_plural = _("restores")
+        ordering = ("-created_at", "-pk")
+        default_permissions = ("view",)
+        permissions = (("note_incident", "Can write incident notes"),)
+
+    def __str__(self) -> str:
+        return f"Undo of restore {self.undoes_id}" if self.undoes_id else f"Restore {self.pk}"
+
+    @property
+    def why_not_undoable(self) -> str:
+        """One sentence, or nothing when it can be undone."""
+        if self.outcome != self.Outcome.RESTORED:
+            return f"There is nothing to undo: {self.get_outcome_display()}."
+        if not self.replaced_database or self.replaced_dropped_at is not None:
+            return "The replaced database is no longer there: restore the safety backup instead."
+        if self.replaced_kept_until is not None and self.replaced_kept_until <= timezone.now():
+            return "The time for an undo is over: restore the safety backup instead."
+        return ""
+
+    def change(self, **changes: Any) -> None:
+        for name, value in changes.items():
+            setattr(self, name, value)
+        self.save(update_fields=list(changes))
+
+
+class IncidentNote(WrittenOnce):
+    """What a person wrote about a restore."""
+
+    event = models.ForeignKey(RestoreEvent, on_delete=models.PROTECT, related_name="notes")
+    at = models.DateTimeField(_("time"), default=timezone.now)
+    author = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    author_name = models.CharField(_("by whom"), max_length=150)
+    text = models.TextField(_("note"))
+
+    objects = WrittenOnceQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("incident note")
+        verbose_name_plural = _("incident notes")
+        ordering = ("pk",)
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"Note by {self.author_name}"

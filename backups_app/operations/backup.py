@@ -1,0 +1,246 @@
+"""Create a backup: one snapshot, dumped and counted at once, read whole, then named and copied."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from django.db import transaction
+from django.utils import timezone
+
+from backups_app import config
+from backups_app.errors import NoSpace, ProgramFailed, QradminError
+from backups_app.models import Backup, Operation
+from backups_app.operations import copies
+from backups_app.operations.api import api_stopped
+from backups_app.operations.journal import Journal
+from backups_app.systems import processes, vault
+from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
+from backups_app.systems.postgres.connections import Server, connect, program_problem
+from backups_app.systems.postgres.databases import DatabaseFacts
+from backups_app.systems.postgres.interruptible import interruptible
+from backups_app.systems.postgres.manifest import Manifest
+from backups_app.systems.processes import Finished, Running
+
+PROGRESS_SECONDS = 0.5
+EMPTY_DATABASE_BYTES = 1024 * 1024
+
+
+def create_backup(journal: Journal) -> None:
+    """The operation: a backup, with the API stopped for it when the operation's parameters say so."""
+    is_scheduled = journal.operation.source == Operation.Source.SCHEDULE
+    origin = Backup.Origin.SCHEDULED if is_scheduled else Backup.Origin.MANUAL
+    if journal.operation.parameters.get("stop_api"):
+        with api_stopped(journal):
+            take_backup(journal, origin=origin)
+    else:
+        take_backup(journal, origin=origin)
+
+
+def take_backup(journal: Journal, *, origin: str) -> Backup:
+    """
+    1. Check server, client program and room.
+    2. Dump and count in one snapshot, into a temporary name.
+    3. Read the whole archive and sum its SHA-256.
+    4. Flush, give the name, and write the record.
+    5. Copy to every other location, with a description beside each copy.
+
+    Until step 4 there is no file of that name; a failure leaves none.
+    """
+    began = time.monotonic()
+    server = config.managed_database()
+    working, *_others = config.locations()
+    with journal.stage("Check server, client program and room"):
+        live = databases.facts(server)
+        dumper = clients.for_dump(live.major, config.client_folders())
+        reader = clients.newest_restore(config.client_folders())
+        working.check()
+        _insist_on_room(working, live)
+    name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)
+    journal.will_leave("file", name, location=working.alias)
+    with vault.working_file(working, name) as file:
+        with journal.stage("Dump and count in one snapshot"):
+            compression = _compression(dumper)
+            taken = _dump(journal, server, dumper, file.path, compression)
+        with journal.stage("Read the whole archive"):
+            digest = _read_whole(journal, reader, file.path)
+        backup = Backup(
+            name=name,
+            origin=origin,
+            created_at=datetime.fromisoformat(taken.taken_at),
+            created_by=journal.operation.requested_by_name,
+            operation=journal.operation,
+            seconds=round(time.monotonic() - began, 3),
+            size=file.path.stat().st_size,
+            sha256=digest,
+            compression=compression,
+            database=server.database,
+            server_version=live.version,
+            client_version=dumper.version,
+            revision=taken.revision or "",
+            manifest=taken.to_json(),
+            rows=taken.rows,
+            is_api_stopped=journal.operation.api_stop_intended,
+            validated_at=timezone.now(),
+            warnings=_content_warnings(taken),
+        )
+        path = _name_and_record(file, backup, working)
+    journal.left_nothing("file", name)
+    journal.consequence = f"The backup {name} was made and is kept."
+    if origin != Backup.Origin.SAFETY:
+        journal.result |= {"backup": name, "rows": backup.rows, "size": backup.size}
+        Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
+    warnings = backup.warnings + copies.distribute(journal, backup, path)
+    for warning in backup.warnings:
+        journal.warn(warning)
+    backup.seconds, backup.warnings = round(time.monotonic() - began, 3), warnings
+    backup.save(update_fields=["seconds", "warnings"])
+    journal.result["warnings"] = [*journal.result.get("warnings", []), *warnings]
+    return backup
+
+
+def _dump(
+    journal: Journal,
+    server: Server,
+    dumper: clients.Client,
+    file: Path,
+    compression: str,
+) -> Manifest:
+    """Dump into ``file`` while the same snapshot is counted; the manifest of exactly what was dumped."""
+    name = journal.operation.application_name
+    with manifest.snapshot(server, application_name=name, watch=journal.watch) as view:
+        command = commands.dump(
+            server, dumper, file=file, snapshot=view.id, compression=compression, application_name=name
+        )
+        with (
+            connect(server, application_name=name) as monitor,
+            processes.start(command) as dumping,
+        ):
+            expected = activity.expected_rows(monitor)
+            tally = activity.CopyTally()
+
+            def report() -> None:
+                rows = tally.rows(monitor)
+                # The file grows also while no COPY runs: either is a movement.
+                journal.progress(rows or 0, max(expected, rows) or None, "rows")
+
+            watch = _watched(journal, dumping, server, _every(PROGRESS_SECONDS, report))
+            taken = interruptible(view.connection, lambda: manifest.take(view.connection), watch=watch)
+            while dumping.poll() is None:
+                watch()
+                time.sleep(0.02)
+            _insist_on_success(dumping.finish(), server, "pg_dump")
+    return taken
+
+
+def _watched(
+    journal: Journal, dumping: Running, server: Server, report: Callable[[], None]
+) -> Callable[[], None]:
+    def watch() -> None:
+        journal.watch()
+        if dumping.poll():
+            _insist_on_success(dumping.finish(), server, "pg_dump")
+        report()
+
+    return watch
+
+
+def _insist_on_success(finished: Finished, server: Server, program: str) -> None:
+    if finished.returncode == 0:
+        return
+    problem = program_problem(finished.stderr, server)
+    if problem is None:
+        last = finished.stderr.splitlines()[-1] if finished.stderr else f"status {finished.returncode}"
+        problem = ProgramFailed(f"{program} failed: {last}", detail=finished.stderr)
+    raise problem
+
+
+def _read_whole(journal: Journal, reader: clients.Client, file: Path) -> str:
+    """Decompress everything while the same bytes are hashed; the SHA-256 in hex."""
+    with processes.start(archive.read_whole_command(reader, file)) as reading:
+        digest = vault.sha256_of(file, watch=journal.watch)
+        while reading.poll() is None:
+            journal.watch()
+            time.sleep(0.01)
+        archive.judge_reading(reading.finish(), reader, file)
+    return digest
+
+
+def _name_and_record(file: vault.WorkingFile, backup: Backup, working: vault.Location) -> Path:
+    """The file gets its name and the row is written: both or neither."""
+    try:
+        with transaction.atomic():
+            backup.save()
+            path = file.commit()
+    except vault.NameTaken:
+        raise
+    except BaseException:
+        working.remove(backup.name)
+        raise
+    return path
+
+
+def _free_name(database: str, *, is_safety: bool) -> str:
+    """A name that no backup has or ever had; within one second, the next second is waited for."""
+    while True:
+        name = vault.make_name(database, datetime.now(UTC), safety=is_safety)
+        if not Backup.objects.filter(name=name).exists() and not _lies_anywhere(name):
+            return name
+        time.sleep(0.1)
+
+
+def _lies_anywhere(name: str) -> bool:
+    for location in config.locations():
+        try:
+            if location.exists(name):
+                return True
+        except QradminError:
+            continue  # a location that is down takes its copy later, and never overwrites
+    return False
+
+
+def _insist_on_room(working: vault.Location, live: DatabaseFacts) -> None:
+    """Room for as much as the last backup took, with a fifth more; before the first, half the database."""
+    last = Backup.objects.filter(database=live.name).order_by("-created_at").first()
+    needed = int(last.size * 1.2) if last else max(0, live.size_bytes // 2 - EMPTY_DATABASE_BYTES * 4)
+    free = working.free_bytes()
+    if free is not None and free < needed:
+        raise NoSpace(
+            f"{working.alias} has {free / 1e6:.0f} MB free, a backup needs about {needed / 1e6:.0f} MB: make room."
+        )
+
+
+def _compression(dumper: clients.Client) -> str:
+    chosen = config.compression()
+    return clients.best_compression(dumper) if chosen == "best" else chosen
+
+
+def _content_warnings(taken: Manifest) -> list[str]:
+    """Tables that lost more than the set share of their rows since the last backup."""
+    last = Backup.objects.validated().exclude(manifest=None).order_by("-created_at").first()
+    if last is None or last.manifest is None:
+        return []
+    before = Manifest.from_json(last.manifest)
+    share = config.content_alarm_share()
+    return [
+        f"{table} has {taken.tables[table].rows if table in taken.tables else 0} rows,"
+        f" {state.rows} in the backup before ({last.name}): check whether so much was meant to go."
+        for table, state in before.tables.items()
+        if state.rows > 0
+        and (taken.tables[table].rows if table in taken.tables else 0) < state.rows * (1 - share)
+    ]
+
+
+def _every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
+    """``call``, but at most once in so many seconds."""
+    last = 0.0
+
+    def sometimes() -> None:
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            last = time.monotonic()
+            call()
+
+    return sometimes

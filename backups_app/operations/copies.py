@@ -1,0 +1,214 @@
+"""The copies of a backup: put into every location, and one intact copy found again."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from backups_app import config
+from backups_app.errors import BadBackup, EnvironmentProblem, QradminError
+from backups_app.models import Backup, BackupCopy
+from backups_app.operations.journal import Journal
+from backups_app.systems import vault
+
+SIDECAR_FORMAT = 1
+
+
+def sidecar(backup: Backup) -> str:
+    """The file that explains a backup when the audit trail is lost."""
+    facts: dict[str, Any] = {
+        "format": SIDECAR_FORMAT,
+        "name": backup.name,
+        "origin": backup.origin,
+        "created_at": backup.created_at.isoformat(),
+        "size": backup.size,
+        "sha256": backup.sha256,
+        "compression": backup.compression,
+        "database": backup.database,
+        "server_version": backup.server_version,
+        "client_version": backup.client_version,
+        "revision": backup.revision,
+        "manifest": backup.manifest,
+    }
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:
+    """Copy ``file`` to every location but the working one; each copy is read back.
+
+    A location that is down gives a warning and a copy in state PENDING that housekeeping tries again.
+    Returns the warnings.
+    """
+    working, *others = config.locations()
+    BackupCopy.objects.update_or_create(backup=backup, location=working.alias, defaults={"state": "stored"})
+    warnings = [*_write_sidecar(journal, backup, working)]
+    for location in others:
+        warnings += store_copy(journal, backup, location, file)
+    return warnings
+
+
+def store_copy(journal: Journal, backup: Backup, location: vault.Location, file: Path) -> list[str]:
+    """One copy, verified where it lies; warnings instead of errors, unless the work has to end."""
+    copy, _ = BackupCopy.objects.get_or_create(
+        backup=backup, location=location.alias, defaults={"state": BackupCopy.State.PENDING}
+    )
+    moved = _Moved(journal, 2 * backup.size)
+    try:
+        with journal.stage(f"Copy to {location.alias}"):
+            stored = location.store(file, backup.name, watch=journal.watch, on_bytes=moved)
+            if stored.sha256 != backup.sha256:
+                location.remove(backup.name)
+                raise EnvironmentProblem(
+                    f"The copy in {location.alias} differs from the backup: it was removed."
+                )
+    except vault.NameTaken:
+        return _adopt_or_warn(journal, backup, location, copy)
+    except EnvironmentProblem as problem:
+        copy.found(BackupCopy.State.PENDING, problem.message)
+        warning = f"No copy in {location.alias} yet: {problem.message}"
+        journal.warn(warning)
+        return [warning]
+    copy.found(BackupCopy.State.STORED)
+    return _write_sidecar(journal, backup, location)
+
+
+@contextmanager
+def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
+    """The path of a copy whose size and SHA-256 equal the record, the nearest first.
+
+    Each copy that is not intact is recorded as such and the next one is tried. BadBackup when all are
+    missing or changed, EnvironmentProblem when one that might be intact cannot be reached.
+    """
+    unreachable: list[QradminError] = []
+    for location in config.locations():
+        copy = backup.copies.filter(location=location.alias).exclude(state=BackupCopy.State.REMOVED).first()
+        if copy is None or copy.state == BackupCopy.State.PENDING:
+            continue
+        path = location.local_path(backup.name) if location.is_local else None
+        if location.is_local and path is not None:
+            if is_intact(journal, copy, location, unreachable):
+                yield path
+                return
+        elif location.is_local:
+            is_intact(journal, copy, location, unreachable)
+        else:
+            with tempfile.TemporaryDirectory(prefix="qradmin-fetch-", dir=_scratch_folder()) as folder:
+                target = Path(folder) / backup.name
+                if _fetch(journal, copy, location, target, unreachable):
+                    yield target
+                    return
+    if unreachable:
+        raise unreachable[0]
+    raise BadBackup(
+        f"No copy of {backup.name} is intact: each is missing, or differs from its record in size or SHA-256."
+    )
+
+
+def is_intact(
+    journal: Journal, copy: BackupCopy, location: vault.Location, unreachable: list[QradminError]
+) -> bool:
+    """Read the copy where it lies and record what was found."""
+    backup = copy.backup
+    moved = _Moved(journal, backup.size)
+    try:
+        found = location.digest(backup.name, watch=journal.watch, on_bytes=moved)
+    except vault.MissingCopy as problem:
+        _mark(journal, copy, BackupCopy.State.MISSING, problem.message)
+        return False
+    except EnvironmentProblem as problem:
+        journal.warn(f"The copy in {location.alias} cannot be read now: {problem.message}")
+        unreachable.append(problem)
+        return False
+    return _judge(journal, copy, found)
+
+
+def _fetch(
+    journal: Journal,
+    copy: BackupCopy,
+    location: vault.Location,
+    target: Path,
+    unreachable: list[QradminError],
+) -> bool:
+    moved = _Moved(journal, copy.backup.size)
+    try:
+        with journal.stage(f"Fetch from {location.alias}"):
+            found = location.fetch(copy.backup.name, target, watch=journal.watch, on_bytes=moved)
+    except vault.MissingCopy as problem:
+        _mark(journal, copy, BackupCopy.State.MISSING, problem.message)
+        return False
+    except EnvironmentProblem as problem:
+        journal.warn(f"The copy in {location.alias} cannot be fetched now: {problem.message}")
+        unreachable.append(problem)
+        return False
+    return _judge(journal, copy, found)
+
+
+def _judge(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
+    backup = copy.backup
+    if (found.size, found.sha256) == (backup.size, backup.sha256):
+        copy.found(BackupCopy.State.STORED)
+        return True
+    what = "size" if found.size != backup.size else "SHA-256"
+    _mark(
+        journal,
+        copy,
+        BackupCopy.State.CORRUPT,
+        f"The copy in {copy.location} differs from its record in its {what}.",
+    )
+    return False
+
+
+def _mark(journal: Journal, copy: BackupCopy, state: str, problem: str) -> None:
+    copy.found(state, problem)
+    journal.warn(problem, location=copy.location)
+
+
+def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, copy: BackupCopy) -> list[str]:
+    """A file of that name is already there: ours when it is equal, never overwritten when it is not."""
+    if is_intact(journal, copy, location, []):
+        return _write_sidecar(journal, backup, location)
+    warning = f"{location.alias} holds another file named {backup.name}: it was left as it is."
+    journal.warn(warning)
+    return [warning]
+
+
+def _write_sidecar(journal: Journal, backup: Backup, location: vault.Location) -> list[str]:
+    try:
+        location.write_text(backup.name, sidecar(backup))
+    except EnvironmentProblem as problem:
+        warning = (
+            f"The description beside the copy in {location.alias} could not be written: {problem.message}"
+        )
+        journal.warn(warning)
+        return [warning]
+    return []
+
+
+def rewrite_sidecars(journal: Journal, backup: Backup) -> None:
+    """Write what is known now beside each stored copy."""
+    aliases = set(backup.copies.intact().values_list("location", flat=True))
+    for location in config.locations():
+        if location.alias in aliases:
+            with suppress(EnvironmentProblem):
+                _write_sidecar(journal, backup, location)
+
+
+def _scratch_folder() -> Path | None:
+    """Where fetched copies lie while they are used: beside the working files, as there is room for them."""
+    spec = config.location_specs()[0]
+    return spec.folder
+
+
+class _Moved:
+    """Bytes of one file as progress of the present step."""
+
+    def __init__(self, journal: Journal, total: int) -> None:
+        self._journal, self._total, self._done = journal, total, 0
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._journal.progress(self._done, self._total, "bytes")

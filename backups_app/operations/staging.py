@@ -1,0 +1,144 @@
+"""A backup restored into a fresh database beside the live one, proven there, and dropped unless kept."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backups_app import config
+from backups_app.errors import BadBackup, QradminError, ServerUnavailable
+from backups_app.models import Backup
+from backups_app.operations import copies
+from backups_app.operations.journal import Journal
+from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
+from backups_app.systems.postgres.connections import Server, connect, program_problem
+from backups_app.systems.postgres.likeness import create_like
+from backups_app.systems.postgres.manifest import Manifest
+from backups_app.systems.processes import Finished, run
+
+SMALL_ARCHIVE_BYTES = 4 * 1024 * 1024
+MAX_NAME_BYTES = 63
+PROGRESS_SECONDS = 0.5
+TROUBLE_WITH_THE_SERVER = ("connection", "out of memory", "out of shared memory", "deadlock", "disk full")
+
+
+@dataclass
+class Staged:
+    """A restored copy; ``keep()`` when it became something else and must not be dropped."""
+
+    server: Server
+    manifest: Manifest
+    warnings: list[str] = field(default_factory=list)
+    is_kept: bool = False
+
+    def keep(self) -> None:
+        self.is_kept = True
+
+
+@contextmanager
+def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: bool) -> Iterator[Staged]:
+    """Restore ``backup`` into a fresh database like ``server``'s own and compare every row and checksum.
+
+    BadBackup when the backup is at fault; EnvironmentProblem when the server, its privileges, its room
+    or the client program are. The database is dropped in both cases, and after the block unless kept.
+    """
+    with journal.stage("Look for a fitting pg_restore"):
+        major = databases.facts(server).major
+        restorer = clients.for_restore(major, config.client_folders())
+    with copies.intact_copy(journal, backup) as path:
+        archive.inspect(restorer, path, watch=journal.watch)
+        name = staging_name(server.database, journal.operation.pk)
+        target = server.at(name)
+        journal.will_leave("database", name, is_drill=is_drill)
+        staged: Staged | None = None
+        try:
+            with journal.stage("Create a fresh database"):
+                warnings = create_like(server, name, live=server.database)
+            for warning in warnings:
+                journal.warn(warning)
+            with journal.stage("Restore into it"):
+                _restore(journal, target, restorer, path, rows=backup.rows)
+            with journal.stage("Collect the planner's statistics"):
+                databases.analyze(target, watch=journal.watch)
+            with journal.stage("Compare every row and checksum"):
+                staged = Staged(target, _proven(journal, backup, target), warnings)
+            yield staged
+        finally:
+            if staged is None or not staged.is_kept:
+                _drop(journal, server, name)
+
+
+def staging_name(live: str, operation: int) -> str:
+    """``LIVE_staging_OPERATION_RANDOM``, short enough for PostgreSQL."""
+    return fitting_name(live, f"_staging_{operation}_{secrets.token_hex(3)}")
+
+
+def fitting_name(live: str, suffix: str) -> str:
+    """``live`` with ``suffix``, ``live`` cut where both would be too long for a database's name."""
+    room = MAX_NAME_BYTES - len(suffix.encode())
+    return live.encode()[:room].decode(errors="ignore") + suffix
+
+
+def _restore(
+    journal: Journal, target: Server, restorer: clients.Client, path: Path, *, rows: int | None
+) -> None:
+    name = journal.operation.application_name
+    jobs = 1 if path.stat().st_size < SMALL_ARCHIVE_BYTES else max(2, min(4, os.cpu_count() or 2))
+    command = commands.restore(target, restorer, file=path, jobs=jobs, application_name=name)
+    with connect(target, application_name=name) as monitor:
+        tally = activity.CopyTally()
+        last = time.monotonic()
+
+        def watch() -> None:
+            nonlocal last
+            journal.watch()
+            if time.monotonic() - last > PROGRESS_SECONDS:
+                last = time.monotonic()
+                journal.progress(tally.rows(monitor), rows, "rows")
+
+        finished = run(command, watch=watch)
+    if finished.returncode != 0:
+        raise _restore_error(finished, target, path)
+
+
+def _restore_error(finished: Finished, target: Server, path: Path) -> QradminError:
+    """Whose fault it was: the surroundings' when PostgreSQL or the program says so, else the backup's."""
+    problem = program_problem(finished.stderr, target)
+    if problem is not None:
+        return problem
+    lines = [line for line in finished.stderr.splitlines() if "error" in line.lower()]
+    what = lines[0] if lines else f"pg_restore ended with status {finished.returncode}"
+    if finished.returncode < 0 or any(word in what.lower() for word in TROUBLE_WITH_THE_SERVER):
+        return ServerUnavailable(f"The test bench failed, not the backup: {what}", detail=finished.stderr)
+    return BadBackup(f"{path.name} cannot be restored: {what}", detail=finished.stderr)
+
+
+def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
+    found = manifest.take_of(target, application_name=journal.operation.application_name, watch=journal.watch)
+    if backup.manifest is None:
+        journal.note("This backup had no manifest: the restored rows are its manifest from now on.")
+        backup.manifest, backup.rows, backup.revision = found.to_json(), found.rows, found.revision or ""
+        backup.save(update_fields=["manifest", "rows", "revision"])
+        return found
+    differences = manifest.compare(Manifest.from_json(backup.manifest), found)
+    if differences:
+        raise BadBackup(
+            f"The restored rows of {backup.name} are not those of its manifest: {differences[0]}.",
+            detail="\n".join(differences),
+        )
+    return found
+
+
+def _drop(journal: Journal, server: Server, name: str) -> None:
+    """Drop it now, or leave it to housekeeping with a word in the trail."""
+    try:
+        databases.drop(server, name)
+    except QradminError as error:
+        journal.warn(f"The database {name} could not be dropped and is dropped later: {error.message}")
+    else:
+        journal.left_nothing("database", name)

@@ -1,0 +1,96 @@
+"""Validate a backup's copies, and validate the live database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from backups_app import config
+from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
+from backups_app.models import Backup, BackupCopy
+from backups_app.operations import copies
+from backups_app.operations.journal import Journal
+from backups_app.systems.postgres import archive, clients
+from backups_app.systems.postgres.health import Check, check_database
+from backups_app.systems.postgres.manifest import Manifest
+
+
+def validate_backup(journal: Journal) -> None:
+    """The operation: hash of every copy, the whole archive of an intact one, and its manifest."""
+    backup = present_backup(journal)
+    journal.consequence = "The backup's files were only read."
+    with journal.stage("Compare every copy with its record"):
+        copies_found = _check_copies(journal, backup)
+    try:
+        with copies.intact_copy(journal, backup) as path, journal.stage("Read the whole archive"):
+            reader = clients.newest_restore(config.client_folders())
+            archive.read_whole(reader, path, watch=journal.watch)
+        with journal.stage("Look at the manifest"):
+            _insist_on_manifest(backup)
+    except BadBackup as error:
+        backup.mark_damaged(error.message)
+        raise
+    backup.mark_validated()
+    journal.result |= {"backup": backup.name, "copies": copies_found}
+
+
+def validate_database(journal: Journal) -> None:
+    """The operation: every check of the live database; UnhealthyDatabase when one fails."""
+    journal.consequence = "The database was only read."
+    with journal.stage("Check the live database"):
+        checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
+    tell_checks(journal, checks)
+    journal.result |= {"checks": [asdict(check) for check in checks], "valid": not failed(checks)}
+    insist_on_healthy(checks)
+
+
+def failed(checks: list[Check]) -> list[Check]:
+    return [check for check in checks if check.outcome == "failed"]
+
+
+def tell_checks(journal: Journal, checks: list[Check]) -> None:
+    """Each check as a line of the trail."""
+    levels = {"failed": "error", "warning": "warning"}
+    for check in checks:
+        text = f"{check.title}: {check.message}" + (f" {check.remedy}" if check.remedy else "")
+        journal.note(text, level=levels.get(check.outcome, "info"), check=check.name, outcome=check.outcome)
+
+
+def insist_on_healthy(checks: list[Check]) -> None:
+    """UnhealthyDatabase with the failed checks' messages and remedies."""
+    bad = failed(checks)
+    if bad:
+        told = " ".join(f"{check.title}: {check.message} {check.remedy}".strip() for check in bad)
+        raise UnhealthyDatabase(f"The database is not valid. {told}")
+
+
+def present_backup(journal: Journal) -> Backup:
+    """The backup of the operation; Refused when its files were removed meanwhile."""
+    backup = journal.operation.backup
+    if backup is None:
+        raise Refused("This operation names no backup.")
+    backup.refresh_from_db()
+    if not backup.is_present:
+        raise Refused(f"{backup.name} has been removed.")
+    return backup
+
+
+def _check_copies(journal: Journal, backup: Backup) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for copy in backup.copies.exclude(state__in=[BackupCopy.State.REMOVED, BackupCopy.State.PENDING]):
+        location = config.location(copy.location)
+        if location is None:
+            journal.warn(f"The location {copy.location} is no longer configured: its copy was not looked at.")
+            continue
+        unreachable: list[QradminError] = []
+        copies.is_intact(journal, copy, location, unreachable)
+        found[copy.location] = "unreachable" if unreachable else copy.state
+    return found
+
+
+def _insist_on_manifest(backup: Backup) -> None:
+    if backup.manifest is None:
+        raise Refused(
+            f"{backup.name} has no manifest, so its rows cannot be compared yet: prove it by a test restore."
+        )
+    if not Manifest.from_json(backup.manifest).tables:
+        raise BadBackup(f"The manifest of {backup.name} names no table.")

@@ -1,0 +1,263 @@
+"""The queue's door: ``request_*`` makes the row and enqueues it on commit; ``run`` claims it and calls."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from backups_app import config
+from backups_app.errors import Busy, Refused, UnknownBackup
+from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
+from backups_app.operations import api, backup, drill, housekeeping, restore, validation
+from backups_app.operations.journal import Journal, OnNote, open_journal
+from backups_app.systems import vault
+
+log = logging.getLogger(__name__)
+
+Kind = Operation.Kind
+RUNNERS: dict[str, Callable[[Journal], None]] = {
+    Kind.BACKUP: backup.create_backup,
+    Kind.VALIDATE_BACKUP: validation.validate_backup,
+    Kind.PROVE_BACKUP: drill.prove_backup,
+    Kind.VALIDATE_DATABASE: validation.validate_database,
+    Kind.RESTORE: restore.restore_backup,
+    Kind.UNDO_RESTORE: restore.undo_restore,
+    Kind.STOP_API: api.stop_api,
+    Kind.START_API: api.start_api,
+    Kind.MIGRATE_DATABASE: api.migrate_database,
+}
+
+
+# --- requests: what an operator, a command or a schedule asks for ----------------------------------------
+
+
+def request_backup(*, stop_api: bool = False, **who: Any) -> Operation:
+    """A backup of the live database; production-safe with ``stop_api``."""
+    if stop_api:
+        api.insist_on_managed(config.api())
+    return request(Kind.BACKUP, open_key="backup", parameters={"stop_api": stop_api}, **who)
+
+
+def request_validate_backup(backup: Backup, **who: Any) -> Operation:
+    return request(Kind.VALIDATE_BACKUP, open_key=f"validate:{backup.pk}", backup=_present(backup), **who)
+
+
+def request_prove_backup(backup: Backup, **who: Any) -> Operation:
+    return request(Kind.PROVE_BACKUP, open_key=f"prove:{backup.pk}", backup=_present(backup), **who)
+
+
+def request_validate_database(**who: Any) -> Operation:
+    return request(Kind.VALIDATE_DATABASE, open_key="validate_database", **who)
+
+
+def request_restore(
+    backup: Backup,
+    *,
+    reason: str,
+    run_migrations: bool = False,
+    without_safety_backup: bool = False,
+    **who: Any,
+) -> Operation:
+    """Replace the live database by ``backup``. Refused without a reason, Busy while anything is at work."""
+    if backup.why_not_restorable:
+        raise Refused(backup.why_not_restorable)
+    if run_migrations:
+        api.insist_on_managed(config.api())
+    parameters = {"run_migrations": run_migrations, "without_safety_backup": without_safety_backup}
+    return _request_replacement(Kind.RESTORE, reason, {"backup": backup, "parameters": parameters, **who})
+
+
+def request_undo_restore(event: RestoreEvent, *, reason: str, **who: Any) -> Operation:
+    """Swap the database that ``event`` replaced back in."""
+    if event.why_not_undoable:
+        raise Refused(event.why_not_undoable)
+    parameters = {"event": event.pk}
+    return _request_replacement(
+        Kind.UNDO_RESTORE, reason, {"backup": event.backup, "parameters": parameters, **who}
+    )
+
+
+def request_api_stop(*, reason: str, **who: Any) -> Operation:
+    """Stop the API by hand: no further changes until somebody starts it."""
+    return _request_api(Kind.STOP_API, reason, who)
+
+
+def request_api_start(*, reason: str, **who: Any) -> Operation:
+    """Start the API by hand, on a validated database."""
+    return _request_api(Kind.START_API, reason, who)
+
+
+def request_migrate_database(*, reason: str, **who: Any) -> Operation:
+    """Run the migrations in the API's container."""
+    return _request_api(Kind.MIGRATE_DATABASE, reason, who)
+
+
+def find_backup(name: str) -> Backup:
+    """The backup of that name; Refused when it is no name of a backup, UnknownBackup when there is none."""
+    vault.parse_name(name)
+    found = Backup.objects.filter(name=name).first()
+    if found is None:
+        raise UnknownBackup(f"There is no backup named {name}.")
+    return found
+
+
+def request(
+    kind: str,
+    *,
+    open_key: str = "",
+    backup: Backup | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    user: AbstractBaseUser | None = None,
+    by: str = "",
+    reason: str = "",
+    source: str = Operation.Source.PAGE,
+    dedupe_key: str = "",
+    is_queued: bool = True,
+) -> Operation:
+    """Make the operation's row and, on commit, its message.
+
+    A second request with the same ``open_key`` while the first is open gives the first one's row (a
+    double click is one operation), and one with the same ``dedupe_key`` gives the row there ever was.
+    """
+    now = timezone.now()
+    row = Operation(
+        kind=kind,
+        source=source,
+        requested_by=user,  # type: ignore[misc]
+        requested_by_name=by or (user.get_username() if user else ""),
+        reason=reason.strip(),
+        parameters=dict(parameters or {}),
+        backup=backup,
+        created_at=now,
+        expires_at=now + QUEUED_FOR_AT_MOST,
+        is_exclusive=kind in Operation.EXCLUSIVE,
+        open_key=open_key,
+        dedupe_key=dedupe_key,
+    )
+    try:
+        with transaction.atomic():
+            row.save()
+            if is_queued:
+                transaction.on_commit(lambda: _dispatch(row))
+    except IntegrityError:
+        return _same(open_key, dedupe_key)
+    return row
+
+
+def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Operation:
+    if not reason.strip():
+        raise Refused("A reason is needed: it stands in the audit history.")
+    same = Operation.objects.active().filter(kind=kind, backup=rest["backup"], parameters=rest["parameters"])
+    existing = same.first()
+    if existing:
+        return existing
+    other = Operation.objects.active().filter(is_exclusive=True).first()
+    if other:
+        raise Busy(f"{other} is {other.get_state_display().lower()}: wait for it or cancel it first.")
+    return request(kind, open_key="replacement", reason=reason, **rest)
+
+
+def _request_api(kind: str, reason: str, who: Mapping[str, Any]) -> Operation:
+    if not reason.strip():
+        raise Refused("A reason is needed: it stands in the audit history.")
+    api.insist_on_managed(config.api())
+    return request(kind, open_key=kind, reason=reason, **who)
+
+
+def _present(backup: Backup) -> Backup:
+    if not backup.is_present:
+        raise Refused(f"{backup.name} has been removed.")
+    return backup
+
+
+def _same(open_key: str, dedupe_key: str) -> Operation:
+    same = Q(pk__in=[])
+    if open_key:
+        same |= Q(open_key=open_key, state__in=Operation.ACTIVE)
+    if dedupe_key:
+        same |= Q(dedupe_key=dedupe_key)
+    found = Operation.objects.filter(same).first()
+    if found is None:
+        raise Busy("The same was asked for a moment ago: look at the audit history, then try again.")
+    return found
+
+
+# --- the worker's side --------------------------------------------------------------------------------------
+
+
+def run(pk: int) -> str:
+    """What the queue calls: claim the operation and do it. Harmless when it has already been started."""
+    try:
+        operation = Operation.objects.claim(pk, host=socket.gethostname(), pid=os.getpid())
+    except Busy:
+        return "waits for another operation"
+    if operation is None:
+        return "was already started, or is no longer wanted"
+    try:
+        perform(operation)
+    finally:
+        dispatch_next()
+    return operation.state
+
+
+def run_here(operation: Operation, *, on_note: OnNote | None = None) -> Operation:
+    """Do it in this process, as the commands do. Busy, with its row closed, while another is at work."""
+    try:
+        claimed = Operation.objects.claim(operation.pk, host=socket.gethostname(), pid=os.getpid())
+    except Busy:
+        operation.request_cancel("qradmin")
+        raise
+    if claimed is None:
+        raise Busy(f"{operation} has already been started elsewhere.")
+    perform(claimed, on_note=on_note)
+    claimed.refresh_from_db()
+    return claimed
+
+
+def perform(operation: Operation, *, on_note: OnNote | None = None) -> None:
+    """Do a claimed operation; its outcome stands in its row."""
+    with open_journal(operation, on_note=on_note) as journal:
+        RUNNERS[operation.kind](journal)
+
+
+def keep_house() -> None:
+    """What the queue calls every minute."""
+    housekeeping.keep_house()
+    dispatch_waiting(unsent_since=UNSTARTED_FOR)
+
+
+def dispatch_next() -> None:
+    """Send the oldest operation that waited for the managed database to be free."""
+    waiting = Operation.objects.waiting(timezone.now()).filter(is_exclusive=True).first()
+    if waiting:
+        _dispatch(waiting)
+
+
+def dispatch_waiting(*, unsent_since: timedelta) -> None:
+    """Send the waiting operations again whose last message is older; a second message does no harm."""
+    now = timezone.now()
+    unsent = Q(dispatched_at=None) & Q(created_at__lte=now - unsent_since)
+    for operation in Operation.objects.waiting(now).filter(unsent | Q(dispatched_at__lte=now - unsent_since)):
+        _dispatch(operation)
+
+
+def _dispatch(operation: Operation) -> None:
+    """Send the operation's id to the queue; when that fails, housekeeping tries again."""
+    from django_q.tasks import async_task
+
+    try:
+        async_task("backups_app.tasks.run", operation.pk, task_name=f"operation-{operation.pk}")
+    except Exception:
+        log.exception("%s could not be sent to the queue yet", operation)
+        return
+    Operation.objects.filter(pk=operation.pk).update(dispatched_at=timezone.now())

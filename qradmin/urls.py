@@ -1,0 +1,9 @@
+"""The site's addresses: the admin is the whole site."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("", admin.site.urls),
+]
