@@ -15,8 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from backups_app.systems.postgres.connections import Server
 
+from backups_app.systems.postgres.connections import Server
 from deploy.demo import embedded, sample
 from tests.conftest import on_all_majors
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,7 @@ from deploy.demo.stack import CODES, DemoError, Stack, StopAsked, Wish, running
 
 Rows = dict[str, list[str]]
 REASON = "The demo's self-check"
-WHO = {"by": "make demo-check", "source": "command"}
+WHO: dict[str, Any] = {"by": "make demo-check", "source": "command"}
 
 
 class NotHeldError(Exception):
