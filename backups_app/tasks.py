@@ -19,7 +19,7 @@ from backups_app.errors import Busy, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
 from backups_app.operations import api, backup, drill, housekeeping, restore, validation
-from backups_app.operations.journal import Journal, OnNote, open_journal
+from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
 from backups_app.systems import vault
 
 log = logging.getLogger(__name__)
@@ -210,7 +210,9 @@ def run(pk: int) -> str:
     return operation.state
 
 
-def run_here(operation: Operation, *, on_note: OnNote | None = None) -> Operation:
+def run_here(
+    operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
+) -> Operation:
     """Do it in this process, as the commands do. Busy, with its row closed, while another is at work."""
     try:
         claimed = Operation.objects.claim(operation.pk, host=socket.gethostname(), pid=os.getpid())
@@ -219,14 +221,16 @@ def run_here(operation: Operation, *, on_note: OnNote | None = None) -> Operatio
         raise
     if claimed is None:
         raise Busy(f"{operation} has already been started elsewhere.")
-    perform(claimed, on_note=on_note)
+    perform(claimed, on_note=on_note, on_progress=on_progress)
     claimed.refresh_from_db()
     return claimed
 
 
-def perform(operation: Operation, *, on_note: OnNote | None = None) -> None:
+def perform(
+    operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
+) -> None:
     """Do a claimed operation; its outcome stands in its row."""
-    with open_journal(operation, on_note=on_note) as journal:
+    with open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
         RUNNERS[operation.kind](journal)
 
 

@@ -33,6 +33,7 @@ CLOSING_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 OnNote = Callable[[str, str], None]
+OnProgress = Callable[[str, int, int | None, str], None]
 
 
 class Journal:
@@ -42,11 +43,14 @@ class Journal:
     ``consequence`` says in words what has been touched so far, and is put behind every error.
     """
 
-    def __init__(self, operation: Operation, *, on_note: OnNote | None = None) -> None:
+    def __init__(
+        self, operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
+    ) -> None:
         self._operation = operation
         self.consequence = "Nothing was changed."
         self.result: dict[str, Any] = {}
         self._on_note = on_note
+        self._on_progress = on_progress
         self._unwritten: list[Step] = []
         self._deadlines = [(time.monotonic() + config.limits().operation, "the operation's time limit")]
         self._stall_seconds = config.limits().stall
@@ -140,14 +144,8 @@ class Journal:
         if done != self._progress[0]:
             self._moved()
         self._progress = (done, total, unit)
-
-    @property
-    def step(self) -> str:
-        return self._step
-
-    @property
-    def progress_now(self) -> tuple[int, int | None, str]:
-        return self._progress
+        if self._on_progress:
+            self._on_progress(self._step, done, total, unit)
 
     def will_leave(self, what: str, name: str, **where: Any) -> None:
         """Record, before it is made, what housekeeping has to remove if this worker dies."""
@@ -226,13 +224,15 @@ class Journal:
 
 
 @contextmanager
-def open_journal(operation: Operation, *, on_note: OnNote | None = None) -> Iterator[Journal]:
+def open_journal(
+    operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
+) -> Iterator[Journal]:
     """The journal of a claimed operation, with its heartbeat; the record is closed in every case.
 
     Errors end here, in the record: read ``operation.state`` afterwards. Only what is no Exception (a
     time-out of the queue, Ctrl-C) goes on to the caller.
     """
-    journal = Journal(operation, on_note=on_note)
+    journal = Journal(operation, on_note=on_note, on_progress=on_progress)
     ended = threading.Event()
     heart = threading.Thread(target=journal._keep_looking, args=(ended,), daemon=True, name="heartbeat")  # noqa: SLF001
     heart.start()

@@ -106,7 +106,7 @@ def _insist_on_sound_copy(journal: Journal, staged: Staged) -> None:
 def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
     if journal.operation.parameters.get("without_safety_backup"):
         journal.warn(
-            "No safety backup was taken, as asked: the replaced database stays until somebody drops it."
+            "No safety backup was taken, as asked: the replaced database stays until it is dropped."
         )
         return
     with journal.time_limit(config.limits().safety_backup, "the safety backup's time limit"):

@@ -1,0 +1,21 @@
+"""Validate one backup."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from backups_app import tasks
+from backups_app.management.operation_command import OperationCommand
+from backups_app.models import Operation
+
+
+class Command(OperationCommand):
+    """``manage.py validate_backup NAME``."""
+
+    help = "Compare every copy with its record, read the whole archive and look at its manifest."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("name", help="such as qrdb_20250525_143022.sql")
+
+    def request(self, options: dict[str, Any], **who: Any) -> Operation:
+        return tasks.request_validate_backup(tasks.find_backup(options["name"]), **who)
