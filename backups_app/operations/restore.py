@@ -98,16 +98,13 @@ def _insist_on_sound_copy(journal: Journal, staged: Staged) -> None:
         checks = [check for check in checks if check.name != "revision"]
     bad = validation.failed(checks)
     if bad:
-        raise UnhealthyDatabase(
-            f"The restored copy is no sound database. {bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
-        )
+        told = f"{bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
+        raise UnhealthyDatabase(f"The restored copy is no sound database. {told}")
 
 
 def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
     if journal.operation.parameters.get("without_safety_backup"):
-        journal.warn(
-            "No safety backup was taken, as asked: the replaced database stays until it is dropped."
-        )
+        journal.warn("No safety backup was taken, as asked: the replaced database stays until it is dropped.")
         return
     with journal.time_limit(config.limits().safety_backup, "the safety backup's time limit"):
         safety = take_backup(journal, origin=Backup.Origin.SAFETY)

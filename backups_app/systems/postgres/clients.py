@@ -29,7 +29,7 @@ class Client:
 
 
 def installed(program: str, folders: Sequence[Path] = ()) -> list[Client]:
-    """Every copy of ``program`` on this machine, best place first: ``folders``, PATH, the system, the wheel."""
+    """Every ``program`` on this machine, best place first: ``folders``, PATH, the system, the wheel."""
     found: dict[Path, Client] = {}
     for folder in _places(folders):
         client = _client(program, folder / program)
@@ -39,7 +39,7 @@ def installed(program: str, folders: Sequence[Path] = ()) -> list[Client]:
 
 
 def for_dump(server_major: int, folders: Sequence[Path] = ()) -> Client:
-    """The pg_dump of the server's major version, else the lowest newer one. MissingClient when there is none."""
+    """The pg_dump of the server's major version, else the lowest newer one; MissingClient without one."""
     clients = [client for client in installed("pg_dump", folders) if client.major >= server_major]
     if not clients:
         raise _missing("pg_dump", server_major, "or newer ", installed("pg_dump", folders))

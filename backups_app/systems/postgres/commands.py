@@ -8,7 +8,10 @@ from backups_app.systems.postgres.clients import Client
 from backups_app.systems.postgres.connections import CHECK_CLIENT, Server, environment
 from backups_app.systems.processes import Command
 
-FAST_RESTORE = "-c synchronous_commit=off -c maintenance_work_mem=256MB"
+# Fast, and able to write even where the database's own settings make sessions read-only.
+RESTORE_SETTINGS = (
+    "-c synchronous_commit=off -c maintenance_work_mem=256MB -c default_transaction_read_only=off"
+)
 
 
 def dump(
@@ -55,7 +58,7 @@ def restore(
     if not with_owner:
         argv += ["--no-owner", "--no-privileges"]
     argv.append(str(file))
-    env = environment(server, application_name) | {"PGOPTIONS": f"{CHECK_CLIENT} {FAST_RESTORE}"}
+    env = environment(server, application_name) | {"PGOPTIONS": f"{CHECK_CLIENT} {RESTORE_SETTINGS}"}
     return Command(tuple(argv), env)
 
 

@@ -56,6 +56,7 @@ def connect(
             application_name=application_name,
             connect_timeout=connect_timeout,
             autocommit=autocommit,
+            client_encoding="UTF8",
         )
         try:
             yield connection
@@ -110,22 +111,21 @@ def program_problem(stderr: str, server: Server) -> QradminError | None:
     return None
 
 
-_NOT_REACHED = "PostgreSQL at {server.host}:{server.port} cannot be reached: check that it runs and that host and port are right."
-_LOST = "The connection to PostgreSQL at {server.host}:{server.port} was lost: check that it still runs, then try again."
-_PASSWORD = (
-    "PostgreSQL refused the login of {server.user}: check the user and password of this database's URL."
-)
+_AT = "PostgreSQL at {server.host}:{server.port}"
+_NOT_REACHED = _AT + " cannot be reached: check that it runs and that host and port are right."
+_LOST = "The connection to " + _AT + " was lost: check that it still runs, then try again."
+_LOGIN = "PostgreSQL refused the login of {server.user}: check the user and password of this database's URL."
 _NO_DATABASE = (
     "There is no database {server.database} at {server.host}:{server.port}: check the name in its URL."
 )
-_TOO_MANY = "PostgreSQL at {server.host}:{server.port} has no free connection: end some sessions or raise max_connections."
-_STARTING = "PostgreSQL at {server.host}:{server.port} is starting, stopping or recovering: wait a moment and try again."
+_TOO_MANY = _AT + " has no free connection: end some sessions or raise max_connections."
+_STARTING = _AT + " is starting, stopping or recovering: wait a moment and try again."
 _DENIED = "The role {server.user} may not do this: {text}"
 _FULL = "The disk of PostgreSQL at {server.host}:{server.port} is full: make room, then try again."
 _LOCKED = "PostgreSQL waited too long for a lock: end the session that holds it, then try again."
 
 _KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], str], ...] = (
-    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _PASSWORD),
+    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _LOGIN),
     ((pg.InvalidCatalogName,), ServerUnavailable, _NO_DATABASE),
     ((pg.TooManyConnections,), ServerUnavailable, _TOO_MANY),
     ((pg.CannotConnectNow,), ServerUnavailable, _STARTING),
@@ -176,20 +176,20 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] =
 def _connection_problem(text: str, server: Server) -> QradminError:
     lowered = text.lower()
     if "password authentication failed" in lowered or "no password supplied" in lowered:
-        sentence = _PASSWORD
+        sentence = _LOGIN
     elif "too many clients" in lowered or "remaining connection slots" in lowered:
         sentence = _TOO_MANY
     elif "does not exist" in lowered and "database" in lowered:
         sentence = _NO_DATABASE
     elif "role" in lowered and "does not exist" in lowered:
-        sentence = _PASSWORD
+        sentence = _LOGIN
     elif "no pg_hba.conf entry" in lowered:
         sentence = (
-            "PostgreSQL at {server.host}:{server.port} accepts no login of {server.user} to {server.database}"
+            _AT + " accepts no login of {server.user} to {server.database}"
             " from this machine: add a line to its pg_hba.conf."
         )
     elif "ssl" in lowered and ("not support" in lowered or "required" in lowered):
-        sentence = "PostgreSQL at {server.host}:{server.port} and the sslmode {server.sslmode} do not fit: check the URL."
+        sentence = _AT + " and the sslmode {server.sslmode} do not fit: check the URL."
     elif "could not translate host name" in lowered or "name or service" in lowered or "resolve" in lowered:
         sentence = "The host {server.host} is unknown on this network: check the host in the database's URL."
     elif "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
