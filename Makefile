@@ -44,7 +44,9 @@ lock:
 	done
 
 clean:
-	@$(PYTHON) -m deploy.demo.clean
+	@if [ -d var/demo ]; then \
+		if [ -x .venv/bin/python ]; then .venv/bin/python -m deploy.demo.clean; \
+		else $(PYTHON) -m deploy.demo.clean; fi; fi
 	@rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
