@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import pytest
 
 from backups_app.systems.postgres.connections import Server
 from deploy.demo import embedded, sample
+from deploy.demo.place import Place
 from tests.conftest import on_all_majors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -285,3 +288,69 @@ def test_a_strict_umask_does_not_lock_the_server_out(tmp_path: Path) -> None:
     finally:
         os.umask(before)
         embedded.forget(tmp_path / "postgresql")
+
+
+@contextmanager
+def demo(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`make demo` with its state in ``folder``: the process, and what it printed until all was up."""
+    program = "import sys; from pathlib import Path; from deploy.demo.run import main\n"
+    program += "sys.exit(main(Path(sys.argv[1])))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, folder],
+        cwd=ROOT,
+        env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | {"PORT": "18000"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        printed = ""
+        for line in process.stdout:
+            printed += line
+            if "Ctrl-C stops everything" in line:
+                break
+        try:
+            yield process, printed
+        finally:
+            process.kill()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The programs that have the folder in their arguments or their environment."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            arguments = (process / "cmdline").read_bytes()
+            if os.fsencode(folder) in arguments + (process / "environ").read_bytes():
+                found.append(arguments.replace(b"\0", b" ").decode())
+    return found
+
+
+def test_the_demo_runs_until_ctrl_c_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+
+    with demo(folder) as (first, printed):
+        with demo(folder) as (second, refusal):
+            assert second.wait(30) == 1
+        address = next(line.strip() for line in printed.splitlines() if "http://" in line)
+        with urllib.request.urlopen(address, timeout=10) as page:
+            assert page.status == 200
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 0
+    assert "Took the first backup: qrdb_" in printed
+    assert refusal.count("\n") == 1
+    assert "already runs from this folder" in refusal
+    assert processes_of(folder) == []
+
+    with demo(folder) as (again, reprinted):
+        again.kill()  # no chance to stop anything: the kernel tells the children
+        again.wait()
+        assert comes_true(lambda: processes_of(folder) == [], seconds=40)
+    accounts = [line for line in printed.splitlines() if line.endswith(("IT staff", "Help desk"))]
+    assert len(accounts) == 2
+    assert [line for line in reprinted.splitlines() if line in accounts] == accounts
+    assert "first backup" not in reprinted
+    assert len(list((folder / "backups").glob("*.sql"))) == 1
+    for secret in ("secrets.json", "site.sqlite3"):
+        assert stat.S_IMODE((folder / secret).stat().st_mode) == 0o600
+    Place(folder).forget()

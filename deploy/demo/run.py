@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 from deploy.demo.asking import take_first_backup
 from deploy.demo.embedded import StartError
@@ -11,8 +12,8 @@ from deploy.demo.place import USUAL, InUseError, Place
 from deploy.demo.stack import ACCOUNTS, DemoError, Stack, StopAsked, Wish, running
 
 
-def main() -> int:
-    place, wish = Place(USUAL), Wish()
+def main(folder: Path = USUAL) -> int:
+    place, wish = Place(folder), Wish()
     try:
         with place.alone(), running(place, wish, say, port=_port()) as stack:
             if name := take_first_backup(stack, wish):
