@@ -1,6 +1,10 @@
 """The site's settings for the tests: no secret, no file and no server of the machine it runs on."""
 
+import atexit
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 for name in ("API_CONTAINER", "API_HEALTH_URL", "API_MIGRATE_COMMAND", "DRILL_DATABASE_URL", "BACKUP_KEEP"):
     os.environ.pop(name, None)
@@ -16,6 +20,11 @@ os.environ.update(
 )
 
 from qradmin.settings import *  # noqa: E402, F403
+
+# A file, because an operation's heartbeat has a connection of its own.
+SITE_FOLDER = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-"))
+atexit.register(shutil.rmtree, SITE_FOLDER, ignore_errors=True)
+DATABASES["default"]["TEST"] = {"NAME": str(SITE_FOLDER / "site.sqlite3")}  # noqa: F405
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {

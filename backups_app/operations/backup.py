@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import NoSpace, ProgramFailed, QradminError
+from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
 from backups_app.models import Backup, Operation
 from backups_app.operations import copies
 from backups_app.operations.api import api_stopped
@@ -59,8 +60,7 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
         working.check()
         _insist_on_room(working, live)
     name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)
-    journal.will_leave("file", name, location=working.alias)
-    with vault.working_file(working, name) as file:
+    with _recorded_as_leftover(journal, working, name), vault.working_file(working, name) as file:
         with journal.stage("Dump and count in one snapshot"):
             compression = _compression(dumper)
             taken = _dump(journal, server, dumper, file.path, compression)
@@ -84,12 +84,14 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
             rows=taken.rows,
             is_api_stopped=journal.operation.api_stop_intended,
             validated_at=timezone.now(),
-            warnings=_content_warnings(taken),
+            warnings=_content_warnings(taken, server.database),
         )
+        journal.confirm()
         path = _name_and_record(file, backup, working)
-    journal.left_nothing("file", name)
-    journal.consequence = f"The backup {name} was made and is kept."
-    if origin != Backup.Origin.SAFETY:
+    if origin == Backup.Origin.SAFETY:
+        journal.consequence += f" The safety backup {name} was made and is kept."
+    else:
+        journal.consequence = f"The backup {name} was made and is kept."
         journal.result |= {"backup": name, "rows": backup.rows, "size": backup.size}
         Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
     warnings = backup.warnings + copies.distribute(journal, backup, path)
@@ -99,6 +101,20 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
     backup.save(update_fields=["seconds", "warnings"])
     journal.result["warnings"] = [*journal.result.get("warnings", []), *warnings]
     return backup
+
+
+@contextmanager
+def _recorded_as_leftover(journal: Journal, working: vault.Location, name: str) -> Iterator[None]:
+    """Until the block ends, housekeeping removes the file if this worker dies."""
+    journal.will_leave("file", name, location=working.alias)
+    try:
+        yield
+    except BaseException:
+        with suppress(QradminError):
+            if not working.exists(name):
+                journal.left_nothing("file", name)
+        raise
+    journal.left_nothing("file", name)
 
 
 def _dump(
@@ -158,13 +174,22 @@ def _insist_on_success(finished: Finished, server: Server, program: str) -> None
 
 
 def _read_whole(journal: Journal, reader: clients.Client, file: Path) -> str:
-    """Decompress everything while the same bytes are hashed; the SHA-256 in hex."""
+    """Decompress everything while the same bytes are hashed; the SHA-256 in hex.
+
+    An archive that was written a moment ago and cannot be read is the disk's fault.
+    """
     with processes.start(archive.read_whole_command(reader, file)) as reading:
         digest = vault.sha256_of(file, watch=journal.watch)
         while reading.poll() is None:
             journal.watch()
             time.sleep(0.01)
-        archive.judge_reading(reading.finish(), reader, file)
+        try:
+            archive.judge_reading(reading.finish(), reader, file)
+        except BadBackup as error:
+            raise StorageProblem(
+                "The archive that was just written cannot be read back: check the working location's disk.",
+                detail=error.detail or error.message,
+            ) from error
     return digest
 
 
@@ -217,19 +242,23 @@ def _compression(dumper: clients.Client) -> str:
     return clients.best_compression(dumper) if chosen == "best" else chosen
 
 
-def _content_warnings(taken: Manifest) -> list[str]:
-    """Tables that lost more than the set share of their rows since the last backup."""
-    last = Backup.objects.validated().exclude(manifest=None).order_by("-created_at").first()
-    if last is None or last.manifest is None:
+def _content_warnings(taken: Manifest, database: str) -> list[str]:
+    """Tables that lost more than the set share of their rows since the last backup of this database."""
+    earlier = Backup.objects.validated().filter(database=database, manifest__isnull=False)
+    last = earlier.order_by("-created_at").first()
+    if last is None or not last.manifest:
         return []
-    before = Manifest.from_json(last.manifest)
+    try:
+        before = Manifest.from_json(last.manifest)
+    except BadBackup:
+        return []
     share = config.content_alarm_share()
+    rows = {table: taken.tables[table].rows if table in taken.tables else 0 for table in before.tables}
     return [
-        f"{table} has {taken.tables[table].rows if table in taken.tables else 0} rows,"
-        f" {state.rows} in the backup before ({last.name}): check whether so much was meant to go."
+        f"{table} has {rows[table]} rows, {state.rows} in the backup before ({last.name}):"
+        " check whether so much was meant to go."
         for table, state in before.tables.items()
-        if state.rows > 0
-        and (taken.tables[table].rows if table in taken.tables else 0) < state.rows * (1 - share)
+        if rows[table] < state.rows * (1 - share)
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, QradminError
+from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, StorageProblem
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
@@ -88,19 +89,19 @@ def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
         copy = backup.copies.filter(location=location.alias).exclude(state=BackupCopy.State.REMOVED).first()
         if copy is None or copy.state == BackupCopy.State.PENDING:
             continue
-        path = location.local_path(backup.name) if location.is_local else None
-        if location.is_local and path is not None:
-            if is_intact(journal, copy, location, unreachable):
+        if location.is_local:
+            is_good = is_intact(journal, copy, location, unreachable)
+            path = location.local_path(backup.name) if is_good else None
+            if path is not None:
                 yield path
                 return
-        elif location.is_local:
-            is_intact(journal, copy, location, unreachable)
         else:
             with tempfile.TemporaryDirectory(prefix="qradmin-fetch-", dir=_scratch_folder()) as folder:
                 target = Path(folder) / backup.name
                 if _fetch(journal, copy, location, target, unreachable):
                     yield target
                     return
+    unreachable += _out_of_sight(backup)
     if unreachable:
         raise unreachable[0]
     raise BadBackup(
@@ -124,6 +125,21 @@ def is_intact(
         unreachable.append(problem)
         return False
     return _judge(journal, copy, found)
+
+
+def _out_of_sight(backup: Backup) -> list[QradminError]:
+    """Copies in locations that are no longer configured may be intact."""
+    aliases = [spec.alias for spec in config.location_specs()]
+    copies = backup.copies.exclude(location__in=aliases).exclude(
+        state__in=[BackupCopy.State.REMOVED, BackupCopy.State.PENDING]
+    )
+    return [
+        StorageProblem(
+            f"A copy of {backup.name} lies in {copy.location}, which is no longer configured:"
+            " put this location back into BACKUP_LOCATIONS."
+        )
+        for copy in copies
+    ]
 
 
 def _fetch(
@@ -198,9 +214,12 @@ def rewrite_sidecars(journal: Journal, backup: Backup) -> None:
 
 
 def _scratch_folder() -> Path | None:
-    """Where fetched copies lie while they are used: beside the working files, as there is room for them."""
-    spec = config.location_specs()[0]
-    return spec.folder
+    """Where fetched copies lie while they are used: beside the working files, as there is room for them.
+
+    None, the system's own place, while the working location is down.
+    """
+    folder = config.location_specs()[0].folder
+    return folder if folder is not None and os.access(folder, os.W_OK) else None
 
 
 class _Moved:

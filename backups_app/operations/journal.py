@@ -8,9 +8,10 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import DatabaseError, connection, connections
+from django.db import Error as RecordsError
+from django.db import InterfaceError, OperationalError, connection, connections
 from django.utils import timezone
 
 from backups_app import config
@@ -25,13 +26,16 @@ from backups_app.errors import (
     UnhealthyDatabase,
 )
 from backups_app.models import Operation, Step
+from backups_app.operations.masking import masked
 
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
-CLOSING_SECONDS = 60.0
+RETRY_SECONDS = 1.0
+AWAY = (OperationalError, InterfaceError)
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 OnNote = Callable[[str, str], None]
 OnProgress = Callable[[str, int, int | None, str], None]
 
@@ -96,18 +100,19 @@ class Journal:
 
     def confirm(self) -> None:
         """Ask the database, now, whether this operation is still ours; ClaimLost when it is not."""
-        if not self.operation.update_held(heartbeat_at=timezone.now()):
+        if not patiently(lambda: self.operation.update_held(heartbeat_at=timezone.now())):
             self._is_lost = True
         self.watch()
 
     def pass_the_point_of_no_return(self) -> None:
         """From here on a wish to cancel comes too late; Cancelled when it came in time."""
         held = Operation.objects.running().filter(pk=self.operation.pk, token=self.operation.token)
-        if held.filter(cancel_requested_at=None).update(is_past_cancelling=True, heartbeat_at=timezone.now()):
+        wanted = held.filter(cancel_requested_at=None)
+        if patiently(lambda: wanted.update(is_past_cancelling=True, heartbeat_at=timezone.now())):
             self.operation.is_past_cancelling = True
             self._is_past_cancelling = True
             return
-        self._look()
+        patiently(self._look)
         self.watch()
         raise ClaimLost("This operation was given up by housekeeping; this worker stops.")
 
@@ -115,13 +120,18 @@ class Journal:
 
     def note(self, what: str, *, level: str = "info", **detail: Any) -> None:
         """Write a line into the trail; kept for later when the site's database does not answer."""
-        self._moved()
+        self.moved()
+        what, detail = masked(what), masked(detail)
         log_level = {"warning": logging.WARNING, "error": logging.ERROR}.get(level, logging.INFO)
         log.log(
             log_level, "%s: %s", self.operation, what, extra={"operation": self.operation.pk, "step": what}
         )
         self._unwritten.append(Step(operation=self.operation, level=level, what=what, detail=detail))
-        self._write_notes()
+        try:
+            self._write_notes()
+        except AWAY:
+            log.warning("%s: a step could not be written yet", self.operation, exc_info=True)
+            connection.close_if_unusable_or_obsolete()
         if self._on_note:
             self._on_note(level, what)
 
@@ -132,17 +142,20 @@ class Journal:
     def stage(self, name: str) -> Iterator[None]:
         """A step with a duration; its end is written when it succeeds."""
         self.watch()
-        self._moved()
+        self.moved()
         self._step, self._progress = name, (0, None, "")
         began = time.monotonic()
-        self.operation.update_held(current_step=name, progress_done=0, progress_total=None, progress_unit="")
+        with suppress(RecordsError):  # only shown; what has to be stored waits for the database
+            self.operation.update_held(
+                current_step=name, progress_done=0, progress_total=None, progress_unit=""
+            )
         yield
         self.note(name, seconds=round(time.monotonic() - began, 3))
 
     def progress(self, done: int, total: int | None = None, unit: str = "") -> None:
         """So much of the present step is done; written with the next heartbeat."""
         if done != self._progress[0]:
-            self._moved()
+            self.moved()
         self._progress = (done, total, unit)
         if self._on_progress:
             self._on_progress(self._step, done, total, unit)
@@ -157,11 +170,12 @@ class Journal:
         self._set_leftovers(keep)
 
     def _set_leftovers(self, leftovers: list[dict[str, Any]]) -> None:
-        if not self.operation.update_held(leftovers=leftovers):
+        if not patiently(lambda: self.operation.update_held(leftovers=leftovers)):
             self._is_lost = True
             self.watch()
 
-    def _moved(self) -> None:
+    def moved(self) -> None:
+        """The work is not stuck: `watch` counts its time limit for standing still from here."""
         self._moved_at = time.monotonic()
 
     # --- the heartbeat ----------------------------------------------------------------------------------
@@ -186,7 +200,7 @@ class Journal:
             try:
                 self._look()
                 answered = time.monotonic()
-            except DatabaseError:
+            except RecordsError:
                 log.warning("%s: the heartbeat could not be written", self.operation, exc_info=True)
                 if time.monotonic() - answered > SILENCE_SECONDS:
                     self._is_lost = True
@@ -196,31 +210,46 @@ class Journal:
     # --- opening and closing ------------------------------------------------------------------------------
 
     def _write_notes(self) -> None:
+        """Write what is not yet written, in its order; what the database refuses is left to the log."""
         while self._unwritten:
             try:
                 self._unwritten[0].save()
-            except DatabaseError:
-                log.warning("%s: a step could not be written yet", self.operation, exc_info=True)
-                return
+            except AWAY:
+                raise
+            except RecordsError:
+                log.exception("%s: a step was refused: %s", self.operation, self._unwritten[0].what)
             self._unwritten.pop(0)
 
     def close(self, state: str, **changes: Any) -> None:
         """Write the outcome, with patience: the site's database may be down for a moment."""
-        deadline = time.monotonic() + CLOSING_SECONDS
-        while True:
-            try:
-                self._write_notes()
-                if not self.operation.end(state, current_step="", result=self.result, **changes):
-                    log.error("%s: the record was closed by somebody else", self.operation)
-            except DatabaseError:
-                log.exception("%s: the outcome %s could not be written", self.operation, state)
-                if time.monotonic() > deadline:
-                    return
-                with suppress(DatabaseError):
-                    connection.close_if_unusable_or_obsolete()
-                time.sleep(1)
-            else:
-                return
+        try:
+            is_closed = patiently(lambda: self._close(state, changes))
+        except RecordsError:
+            log.exception("%s: the outcome %s could not be written", self.operation, state)
+            return
+        if not is_closed:
+            log.error("%s: the record was closed by somebody else", self.operation)
+
+    def _close(self, state: str, changes: dict[str, Any]) -> bool:
+        self._write_notes()
+        return self.operation.end(state, current_step="", result=masked(self.result), **changes)
+
+
+def patiently(write: Callable[[], Result]) -> Result:
+    """``write`` to the site's database, again for up to a minute while that does not answer.
+
+    ``write`` has to do no harm when it is done twice.
+    """
+    deadline = time.monotonic() + SILENCE_SECONDS
+    while True:
+        try:
+            return write()
+        except AWAY:
+            if time.monotonic() > deadline or connection.in_atomic_block:
+                raise
+            log.warning("The site's database does not answer; trying again", exc_info=True)
+            connection.close_if_unusable_or_obsolete()
+            time.sleep(RETRY_SECONDS)
 
 
 @contextmanager
@@ -239,7 +268,7 @@ def open_journal(
     try:
         yield journal
     except BaseException as error:
-        log.info("%s ended early", operation, exc_info=True)
+        log.info("%s ended early\n%s", operation, masked("".join(traceback.format_exception(error))))
         _close_early(journal, error)
         if not isinstance(error, Exception):
             raise
@@ -253,32 +282,30 @@ def open_journal(
 def _close_early(journal: Journal, error: BaseException) -> None:
     if isinstance(error, ClaimLost):
         return
-    if isinstance(error, QradminError):
-        message, detail = error.message, error.detail
-    elif isinstance(error, KeyboardInterrupt):
-        message, detail = "It was ended at the keyboard.", ""
-    elif isinstance(error, Exception):
-        message = f"Something unexpected went wrong ({type(error).__name__}); the log has the details."
-        detail = "".join(traceback.format_exception_only(error))
-    else:
-        message, detail = "Its worker was told to stop.", f"{type(error).__name__}: {error}"
+    message, detail = _told(error)
     is_wish = isinstance(error, Cancelled | KeyboardInterrupt)
     journal.note(message, level="warning" if is_wish else "error")
     journal.close(
         Operation.State.CANCELLED if is_wish else Operation.State.FAILED,
-        error=f"{message} {journal.consequence}".strip(),
-        error_detail=without_passwords(detail),
+        error=masked(f"{message} {journal.consequence}".strip()),
+        error_detail=masked(detail),
         blame=_blame(error),
     )
 
 
-def without_passwords(text: str) -> str:
-    """``text`` without the passwords that this site knows."""
-    for server in (config.managed_database, config.drill_database):
-        with suppress(QradminError):
-            password = server().password
-            text = text.replace(password, "***") if password else text
-    return text
+def _told(error: BaseException) -> tuple[str, str]:
+    """What is said to the operator, and the detail."""
+    if isinstance(error, QradminError):
+        return error.message, error.detail
+    if isinstance(error, KeyboardInterrupt):
+        return "It was ended at the keyboard.", ""
+    detail = "".join(traceback.format_exception_only(error)).strip()
+    if isinstance(error, RecordsError):
+        return "The site's own database, which keeps the audit trail, could not be used.", detail
+    if isinstance(error, Exception):
+        name = type(error).__name__
+        return f"Something unexpected went wrong ({name}); the log has the details.", detail
+    return "Its worker was told to stop.", detail
 
 
 def _blame(error: BaseException) -> str:
