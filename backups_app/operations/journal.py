@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from django.db import Error as RecordsError
-from django.db import InterfaceError, OperationalError, connection, connections
+from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
 from backups_app import config
@@ -210,15 +210,29 @@ class Journal:
     # --- opening and closing ------------------------------------------------------------------------------
 
     def _write_notes(self) -> None:
-        """Write what is not yet written, in its order; what the database refuses is left to the log."""
+        """Write what is not yet written, in its order.
+
+        What the database refuses is left to the log, and so is what a worker has to say that lost its
+        claim: the trail of an operation that housekeeping has given up is closed.
+        """
         while self._unwritten:
             try:
-                self._unwritten[0].save()
+                self._write(self._unwritten[0])
             except AWAY:
                 raise
             except RecordsError:
                 log.exception("%s: a step was refused: %s", self.operation, self._unwritten[0].what)
             self._unwritten.pop(0)
+
+    def _write(self, step: Step) -> None:
+        with transaction.atomic():
+            if not self.operation.update_held(heartbeat_at=timezone.now()):
+                self._is_lost = True
+                return
+            # A new row for each attempt: one that was rolled back left its marks on the old one.
+            Step.objects.create(
+                operation=self.operation, at=step.at, level=step.level, what=step.what, detail=step.detail
+            )
 
     def close(self, state: str, **changes: Any) -> None:
         """Write the outcome, with patience: the site's database may be down for a moment."""
