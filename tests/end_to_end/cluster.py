@@ -302,11 +302,23 @@ def _name(pid: int) -> str:
 
 
 @contextmanager
-def locked(server: Server, table: str = "scan_logs") -> Iterator[psycopg.Connection[Any]]:
-    """Nobody may read the table while the block lasts: a dump has to wait."""
+def dump_held_up(server: Server) -> Iterator[None]:
+    """A pg_dump that starts within the block stands still, until the block ends: it waits for a view."""
+    with psycopg.connect(url_of(server)) as connection:
+        connection.execute("CREATE VIEW waited_for AS SELECT 1 AS one")
+        connection.commit()
+        connection.execute("LOCK TABLE waited_for IN ACCESS EXCLUSIVE MODE")
+        yield
+        connection.rollback()
+        connection.execute("DROP VIEW waited_for")
+
+
+@contextmanager
+def locked(server: Server, table: str = "scan_logs") -> Iterator[None]:
+    """Nobody may read the table while the block lasts."""
     with psycopg.connect(url_of(server)) as connection:
         connection.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        yield connection
+        yield
         connection.rollback()
 
 
