@@ -58,8 +58,8 @@ def inspect(client: Client, file: Path, *, watch: Watch = no_watch) -> ArchiveFa
     text = finished.stdout.decode(errors="replace")
     return ArchiveFacts(
         database=_said(text, r"dbname: (.*)"),
-        server_version=_said(text, r"Dumped from database version: (\S+)"),
-        client_version=_said(text, r"Dumped by pg_dump version: (\S+)"),
+        server_version=_said(text, r"Dumped from database version: (\S+).*"),
+        client_version=_said(text, r"Dumped by pg_dump version: (\S+).*"),
         compression=_said(text, r"Compression: (\S+)"),
         created=_said(text, r"Archive created at (.*)"),
         entries=int(_said(text, r"TOC Entries: (\d+)") or 0),

@@ -86,7 +86,7 @@ def _places(folders: Sequence[Path]) -> Iterator[Path]:
 
 
 def _client(program: str, path: Path) -> Client | None:
-    if path.resolve().name != program:
+    if path.resolve().name != program or not os.access(path, os.X_OK):
         return None  # Debian's pg_wrapper picks a version by itself; the real programs are found beside it
     try:
         found = _version(*_fingerprint(path))

@@ -177,7 +177,7 @@ def _connection_problem(text: str, server: Server) -> QradminError:
     lowered = text.lower()
     if "password authentication failed" in lowered or "no password supplied" in lowered:
         sentence = _LOGIN
-    elif "too many clients" in lowered or "remaining connection slots" in lowered:
+    elif "too many" in lowered or "remaining connection slots" in lowered:
         sentence = _TOO_MANY
     elif "does not exist" in lowered and "database" in lowered:
         sentence = _NO_DATABASE
