@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 from django.db import transaction
 from django.utils import timezone
+from psycopg.rows import TupleRow
 
 from backups_app import config
 from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
@@ -17,15 +19,16 @@ from backups_app.models import Backup, Operation
 from backups_app.operations import copies
 from backups_app.operations.api import api_stopped
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import followed
 from backups_app.systems import processes, vault
 from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
-from backups_app.systems.postgres.connections import Server, connect, program_problem
+from backups_app.systems.postgres.connections import Server, program_problem
 from backups_app.systems.postgres.databases import DatabaseFacts
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.manifest import Manifest
 from backups_app.systems.processes import Finished, Running
+from backups_app.systems.waiting import Watch
 
-PROGRESS_SECONDS = 0.5
 EMPTY_DATABASE_BYTES = 1024 * 1024
 
 
@@ -130,19 +133,17 @@ def _dump(
         command = commands.dump(
             server, dumper, file=file, snapshot=view.id, compression=compression, application_name=name
         )
-        with (
-            connect(server, application_name=name) as monitor,
-            processes.start(command) as dumping,
-        ):
-            expected = activity.expected_rows(monitor)
-            tally = activity.CopyTally()
+        tally = activity.CopyTally()
+        expected: list[int] = []
 
-            def report() -> None:
-                rows = tally.rows(monitor)
-                # The file grows also while no COPY runs: either is a movement.
-                journal.progress(rows or 0, max(expected, rows) or None, "rows")
+        def report(monitor: psycopg.Connection[TupleRow]) -> None:
+            if not expected:
+                expected.append(activity.expected_rows(monitor))
+            rows = tally.rows(monitor)
+            journal.progress(rows, max(expected[0], rows) or None, "rows")
 
-            watch = _watched(journal, dumping, server, _every(PROGRESS_SECONDS, report))
+        with followed(journal, server, report) as look, processes.start(command) as dumping:
+            watch = _watched(dumping, server, look)
             taken = interruptible(view.connection, lambda: manifest.take(view.connection), watch=watch)
             while dumping.poll() is None:
                 watch()
@@ -151,14 +152,13 @@ def _dump(
     return taken
 
 
-def _watched(
-    journal: Journal, dumping: Running, server: Server, report: Callable[[], None]
-) -> Callable[[], None]:
+def _watched(dumping: Running, server: Server, look: Watch) -> Watch:
+    """``look``, and the end of the counting when the dump beside it has failed."""
+
     def watch() -> None:
-        journal.watch()
+        look()
         if dumping.poll():
             _insist_on_success(dumping.finish(), server, "pg_dump")
-        report()
 
     return watch
 
@@ -260,16 +260,3 @@ def _content_warnings(taken: Manifest, database: str) -> list[str]:
         for table, state in before.tables.items()
         if rows[table] < state.rows * (1 - share)
     ]
-
-
-def _every(seconds: float, call: Callable[[], None]) -> Callable[[], None]:
-    """``call``, but at most once in so many seconds."""
-    last = 0.0
-
-    def sometimes() -> None:
-        nonlocal last
-        if time.monotonic() - last >= seconds:
-            last = time.monotonic()
-            call()
-
-    return sometimes

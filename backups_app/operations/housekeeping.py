@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import api as api_lifecycle
 from backups_app.operations import liveness
+from backups_app.operations.masking import masked
 from backups_app.systems.postgres import activity, databases
 
 UNRECORDED_FILE_SECONDS = 5.0
@@ -103,7 +105,12 @@ def start_the_api_again() -> None:
 
 
 def drop_old_replaced_databases() -> None:
-    """Replaced databases whose time is over, once the safety backup taken from them is validated."""
+    """Replaced databases whose time is over, once the safety backup taken from them is validated.
+
+    Not while an operation is at work, which may be the undo that brings one back.
+    """
+    if Operation.objects.running().filter(is_exclusive=True).exists():
+        return
     overdue = RestoreEvent.objects.filter(
         Q(outcome=RestoreEvent.Outcome.RESTORED),
         replaced_dropped_at=None,
@@ -141,8 +148,8 @@ def _do(duty: Callable[[], object]) -> None:
         duty()
     except QradminError as error:
         log.warning("Housekeeping, %s: %s", duty.__name__, error.message)
-    except Exception:
-        log.exception("Housekeeping, %s", duty.__name__)
+    except Exception:  # noqa: BLE001 - logged, without secrets
+        log.error("Housekeeping, %s\n%s", duty.__name__, masked(traceback.format_exc()))  # noqa: TRY400
 
 
 def _end_sessions(operation: Operation) -> None:
@@ -172,17 +179,28 @@ def _clean_up(operation: Operation, leftover: dict[str, Any]) -> None:
 def _resolve(event: RestoreEvent) -> None:
     server = config.managed_database()
     teller = Aftermath(event.operation)
-    was_swapped = bool(event.replaced_database) and databases.exists(server, event.replaced_database)
-    if was_swapped and databases.exists(server, server.database):
+    is_swapped = bool(event.replaced_database) and databases.exists(server, event.replaced_database)
+    if is_swapped and databases.exists(server, server.database):
         event.change(
             outcome=RestoreEvent.Outcome.RESTORED,
             replaced_kept_until=timezone.now() + config.keep_replaced_for(),
-            rows_after=databases.row_counts(server),
         )
-        teller.note("The databases had been swapped before the worker died: the restored one is live.")
+        _set_undone(event, RestoreEvent.Outcome.UNDONE)
+        teller.note("The databases had been swapped: the restored one is live.")
+        event.change(rows_after=databases.row_counts(server))
+    elif event.swap_seconds is not None:
+        event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
+        _set_undone(event, RestoreEvent.Outcome.RESTORED)
+        teller.note("The databases had been swapped back: the one that was live before is live again.")
     else:
         event.change(outcome=RestoreEvent.Outcome.UNTOUCHED, replaced_database="")
         teller.note("The databases had not been swapped: the live database was not touched.")
+
+
+def _set_undone(event: RestoreEvent, outcome: str) -> None:
+    """What became of the restore that ``event`` undoes, if it undoes one."""
+    if event.undoes is not None:
+        event.undoes.change(outcome=outcome)
 
 
 def _is_another_at_work(operation: Operation) -> bool:

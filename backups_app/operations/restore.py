@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
+from django.db import Error as RecordsError
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import BadBackup, ContainerProblem, QradminError, Refused, UnhealthyDatabase
+from backups_app.errors import (
+    BadBackup,
+    ClaimLost,
+    ContainerProblem,
+    EnvironmentProblem,
+    QradminError,
+    Refused,
+    UnhealthyDatabase,
+)
 from backups_app.models import Backup, RestoreEvent
 from backups_app.operations import api as api_lifecycle
 from backups_app.operations import validation
 from backups_app.operations.api import Downtime
 from backups_app.operations.backup import take_backup
-from backups_app.operations.journal import Journal
-from backups_app.operations.staging import Staged, fitting_name, staged_copy
+from backups_app.operations.journal import Journal, patiently
+from backups_app.operations.movement import followed
+from backups_app.operations.staging import Staged, fitting_name, manifest_of, staged_copy
 from backups_app.systems.api_container import Api
 from backups_app.systems.postgres import databases, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import check_database
-from backups_app.systems.postgres.manifest import Manifest, take_of
 
 UNTOUCHED = "The live database was not touched."
 
@@ -70,9 +80,8 @@ def undo_restore(journal: Journal) -> None:
         _take_safety_backup(journal, event)
         with journal.stage("Count the rows of the replaced database"):
             back = server.at(undone.replaced_database)
-            found = take_of(back, application_name=journal.operation.application_name, watch=journal.watch)
+            found = manifest_of(journal, back)
         _put_in_place(journal, event, server, Staged(back, found))
-        undone.change(outcome=RestoreEvent.Outcome.UNDONE)
     finally:
         _settle(event)
     _compare(journal, event, server)
@@ -83,10 +92,26 @@ def undo_restore(journal: Journal) -> None:
 
 def _record_present_state(journal: Journal, event: RestoreEvent, server: Server) -> None:
     with journal.stage("Record the present state"):
+        _insist_on_a_live_database(server)
         problems = preflight.restore_problems(server)
         if problems:
             raise Refused(" ".join(problems))
-        event.change(rows_before=databases.row_counts(server, watch=journal.watch))
+        try:
+            with followed(journal, server) as watch:
+                event.change(rows_before=databases.row_counts(server, watch=watch))
+        except EnvironmentProblem as error:
+            if not journal.operation.parameters.get("without_safety_backup"):
+                raise
+            journal.warn(f"The rows of the live database cannot be counted: {error.message}")
+
+
+def _insist_on_a_live_database(server: Server) -> None:
+    """After a DROP DATABASE there is none: its owner and settings are not known from a backup."""
+    if not databases.exists(server, server.database):
+        raise EnvironmentProblem(
+            f"There is no database {server.database} at {server.host}:{server.port}. If it was dropped,"
+            " create an empty one of that name for its owner and restore again: that one is then replaced."
+        )
 
 
 def _insist_on_sound_copy(journal: Journal, staged: Staged) -> None:
@@ -133,28 +158,60 @@ def _put_in_place(journal: Journal, event: RestoreEvent, server: Server, staged:
 def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
     replaced = fitting_name(server.database, f"_replaced_{datetime.now(UTC):%Y%m%d_%H%M%S}_{event.pk}")
     # The plan is stored first: if this worker dies, housekeeping sees by the names whether it was done.
-    event.change(staged_database=staged.server.database, replaced_database=replaced, warnings=staged.warnings)
+    patiently(
+        lambda: event.change(
+            staged_database=staged.server.database, replaced_database=replaced, warnings=staged.warnings
+        )
+    )
     with journal.stage("Swap the databases"):
-        journal.pass_the_point_of_no_return()
         try:
+            journal.pass_the_point_of_no_return()
             seconds = swap.swap(
                 server, live=server.database, staged=staged.server.database, replaced=replaced
             )
-        except QradminError:
-            event.change(replaced_database="")
+        except BaseException:
+            _tell_where_it_stands(journal, event, server, staged)
             raise
-    staged.keep()
+        _tell_of_the_swap(journal, event, staged)
     journal.left_nothing("database", staged.server.database)
+    patiently(
+        lambda: event.change(
+            outcome=RestoreEvent.Outcome.RESTORED,
+            swap_seconds=round(seconds, 4),
+            replaced_kept_until=timezone.now() + config.keep_replaced_for(),
+            revision_after=staged.manifest.revision or "",
+            rows_after={name: state.rows for name, state in staged.manifest.tables.items()},
+        )
+    )
+    if event.undoes is not None:
+        event.undoes.change(outcome=RestoreEvent.Outcome.UNDONE)
+
+
+def _tell_of_the_swap(journal: Journal, event: RestoreEvent, staged: Staged) -> None:
+    staged.keep()
     journal.consequence = (
-        f"The database was replaced; what was live before is kept as {replaced}, and an undo brings it back."
+        f"The database was replaced; what was live before is kept as {event.replaced_database},"
+        " and an undo brings it back."
     )
-    event.change(
-        outcome=RestoreEvent.Outcome.RESTORED,
-        swap_seconds=round(seconds, 4),
-        replaced_kept_until=timezone.now() + config.keep_replaced_for(),
-        revision_after=staged.manifest.revision or "",
-        rows_after={name: state.rows for name, state in staged.manifest.tables.items()},
-    )
+
+
+def _tell_where_it_stands(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
+    """A swap that was ended in the middle was done or not: the databases' names say so."""
+    try:
+        is_done = databases.exists(server, event.replaced_database) and databases.exists(
+            server, server.database
+        )
+    except QradminError:
+        journal.consequence = (
+            "Whether the databases were swapped is not known yet: housekeeping looks at their names every"
+            " minute, and this restore's page then says so."
+        )
+        return
+    if is_done:
+        _tell_of_the_swap(journal, event, staged)
+    else:
+        with suppress(RecordsError):
+            patiently(lambda: event.change(replaced_database=""))
 
 
 def _start_or_swap_back(
@@ -177,14 +234,20 @@ def _start_or_swap_back(
 
 def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: Staged, api: Api) -> None:
     """The database that was live is live again; the restored one is dropped."""
+    restored = staged.server.database
+    # Told first: if this worker dies in here, housekeeping finds by the names what is live.
+    patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
+    if event.undoes is None:
+        journal.will_leave("database", restored, is_drill=False)
     _stop_quietly(journal, api)
-    swap.swap(server, live=server.database, staged=event.replaced_database, replaced=staged.server.database)
+    swap.swap(server, live=server.database, staged=event.replaced_database, replaced=restored)
     journal.note("Swapped back: the database that was live before is live again.")
     journal.consequence = "The database that was live before is live again, unchanged."
     event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
-    if event.undoes_id is None:
-        journal.will_leave("database", staged.server.database, is_drill=False)
+    if event.undoes is None:
         staged.is_kept = False
+    else:
+        event.undoes.change(outcome=RestoreEvent.Outcome.RESTORED)
     api_lifecycle.bring_back(journal, api)
 
 
@@ -205,9 +268,12 @@ def _last_lines(api: Api) -> str:
 
 def _settle(event: RestoreEvent) -> None:
     """An event that got nowhere says so; one that ended within the swap is left to housekeeping."""
-    if event.outcome == RestoreEvent.Outcome.UNDER_WAY:
-        is_unclear = bool(event.replaced_database)
-        event.change(outcome=RestoreEvent.Outcome.UNCLEAR if is_unclear else RestoreEvent.Outcome.UNTOUCHED)
+    if event.outcome != RestoreEvent.Outcome.UNDER_WAY:
+        return
+    is_unclear = bool(event.replaced_database)
+    outcome = RestoreEvent.Outcome.UNCLEAR if is_unclear else RestoreEvent.Outcome.UNTOUCHED
+    with suppress(RecordsError):  # housekeeping resolves what is still under way
+        patiently(lambda: event.change(outcome=outcome))
 
 
 def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
@@ -220,19 +286,24 @@ def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
 
 
 def _live_revision(server: Server, journal: Journal) -> str:
-    found = take_of(server, application_name=journal.operation.application_name, watch=journal.watch)
-    return found.revision or ""
+    return manifest_of(journal, server).revision or ""
 
 
 def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
-    """Before and after, exactly: the replaced database has stood still since the swap."""
-    replaced = server.at(event.replaced_database)
-    with journal.stage("Compare before with after"):
-        before: Manifest = take_of(
-            replaced, application_name=journal.operation.application_name, watch=lambda: None
-        )
-        rows_before = {name: state.rows for name, state in before.tables.items()}
-        event.change(rows_before=rows_before, revision_before=before.revision or "")
+    """Before and after, exactly: the replaced database has stood still since the swap.
+
+    The restore is done: what cannot be counted any more is a warning, not a failure.
+    """
+    try:
+        with journal.stage("Compare before with after"):
+            before = manifest_of(journal, server.at(event.replaced_database))
+            rows = {name: state.rows for name, state in before.tables.items()}
+            event.change(rows_before=rows, revision_before=before.revision or "")
+    except ClaimLost:
+        raise
+    except QradminError as error:
+        journal.warn(f"The rows of {event.replaced_database} were not counted: {error.message}")
+    rows_before = event.rows_before
     changes = {
         table: [rows_before.get(table, 0), event.rows_after.get(table, 0)]
         for table in sorted({*rows_before, *event.rows_after})

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psycopg
+from psycopg.rows import TupleRow
 
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, ServerUnavailable
 from backups_app.models import Backup
 from backups_app.operations import copies
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import followed
 from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
-from backups_app.systems.postgres.connections import Server, connect, program_problem
+from backups_app.systems.postgres.connections import Server, program_problem
 from backups_app.systems.postgres.likeness import create_like
 from backups_app.systems.postgres.manifest import Manifest
 from backups_app.systems.processes import Finished, run
 
 SMALL_ARCHIVE_BYTES = 4 * 1024 * 1024
 MAX_NAME_BYTES = 63
-PROGRESS_SECONDS = 0.5
 TROUBLE_WITH_THE_SERVER = ("connection", "out of memory", "out of shared memory", "deadlock", "disk full")
 
 
@@ -63,8 +65,8 @@ def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: b
                 journal.warn(warning)
             with journal.stage("Restore into it"):
                 _restore(journal, target, restorer, path, rows=backup.rows)
-            with journal.stage("Collect the planner's statistics"):
-                databases.analyze(target, watch=journal.watch)
+            with journal.stage("Collect the planner's statistics"), followed(journal, target) as watch:
+                databases.analyze(target, watch=watch)
             with journal.stage("Compare every row and checksum"):
                 staged = Staged(target, _proven(journal, backup, target), warnings)
             yield staged
@@ -84,23 +86,24 @@ def fitting_name(live: str, suffix: str) -> str:
     return live.encode()[:room].decode(errors="ignore") + suffix
 
 
+def manifest_of(journal: Journal, server: Server) -> Manifest:
+    """The rows and checksums of ``server``'s database now."""
+    with followed(journal, server) as watch:
+        return manifest.take_of(server, application_name=journal.operation.application_name, watch=watch)
+
+
 def _restore(
     journal: Journal, target: Server, restorer: clients.Client, path: Path, *, rows: int | None
 ) -> None:
     name = journal.operation.application_name
     jobs = 1 if path.stat().st_size < SMALL_ARCHIVE_BYTES else max(2, min(4, os.cpu_count() or 2))
     command = commands.restore(target, restorer, file=path, jobs=jobs, application_name=name)
-    with connect(target, application_name=name) as monitor:
-        tally = activity.CopyTally()
-        last = time.monotonic()
+    tally = activity.CopyTally()
 
-        def watch() -> None:
-            nonlocal last
-            journal.watch()
-            if time.monotonic() - last > PROGRESS_SECONDS:
-                last = time.monotonic()
-                journal.progress(tally.rows(monitor), rows, "rows")
+    def report(monitor: psycopg.Connection[TupleRow]) -> None:
+        journal.progress(tally.rows(monitor), rows, "rows")
 
+    with followed(journal, target, report) as watch:
         finished = run(command, watch=watch)
     if finished.returncode != 0:
         raise _restore_error(finished, target, path)
@@ -119,7 +122,7 @@ def _restore_error(finished: Finished, target: Server, path: Path) -> QradminErr
 
 
 def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
-    found = manifest.take_of(target, application_name=journal.operation.application_name, watch=journal.watch)
+    found = manifest_of(journal, target)
     if backup.manifest is None:
         journal.note("This backup had no manifest: the restored rows are its manifest from now on.")
         backup.manifest, backup.rows, backup.revision = found.to_json(), found.rows, found.revision or ""

@@ -56,6 +56,15 @@ SELECT count(*) FILTER (WHERE pg_catalog.pg_terminate_backend(a.pid))
    AND {MAY_END}
 """
 
+# What waits for a lock, or for a client program that does not read or write, does not move.
+_AT_WORK = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid()
+       AND application_name LIKE 'qradmin%' AND state = 'active'
+       AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Client'))
+"""
+
 _WHO = """
 SELECT coalesce(usename::text, backend_type, 'a background process'), coalesce(application_name, ''), pid
   FROM pg_catalog.pg_stat_activity
@@ -171,6 +180,11 @@ def describe_sessions(connection: psycopg.Connection[TupleRow], names: Iterable[
 def copy_progress(connection: psycopg.Connection[TupleRow]) -> int:
     """Rows that the COPY commands running now in this database have moved so far."""
     return int(one_row(connection, _COPIED)[0])
+
+
+def is_at_work(connection: psycopg.Connection[TupleRow]) -> bool:
+    """Whether a session of ours in this database does something right now: not idle, waiting for nobody."""
+    return bool(one_row(connection, _AT_WORK)[0])
 
 
 def expected_rows(connection: psycopg.Connection[TupleRow]) -> int:
