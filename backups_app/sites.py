@@ -1,15 +1,64 @@
-"""The site's own admin."""
+"""The site's own admin: tabs instead of a sidebar, and the overview as its first page."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 from django.contrib.admin import AdminSite
-from django.utils.translation import gettext_lazy as _
+from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One tab of the header."""
+
+    text: str
+    url: str
+    is_current: bool
 
 
 class BackupAdminSite(AdminSite):
     """The stock admin under this project's name."""
 
-    site_header = _("QR backup admin")
-    site_title = _("QR backup admin")
-    index_title = _("Overview")
+    site_header = gettext_lazy("QR backup admin")
+    site_title = gettext_lazy("QR backup admin")
+    index_title = gettext_lazy("Overview")
+    site_url = None
     enable_nav_sidebar = False
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        return super().each_context(request) | {"tabs": _tabs(request)}
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
+        """The overview."""
+        from backups_app.presentation.overview import overview
+
+        request.current_app = self.name
+        context = self.each_context(request) | overview(request) | (extra_context or {})
+        return TemplateResponse(request, "admin/index.html", context | {"title": self.index_title})
+
+
+def _tabs(request: HttpRequest) -> list[Tab]:
+    """The pages that whoever asks may see."""
+    user = request.user
+    if not (user.is_active and user.is_staff):
+        return []
+    wanted = [(_("Overview"), reverse("admin:index"), True)]
+    for text, model in (
+        (_("Backups"), "backup"),
+        (_("Restores"), "restoreevent"),
+        (_("Audit history"), "operation"),
+    ):
+        url = reverse(f"admin:backups_app_{model}_changelist")
+        wanted.append((text, url, user.has_perm(f"backups_app.view_{model}")))
+    wanted.append((_("Users"), reverse("admin:auth_user_changelist"), user.is_superuser))
+    return [Tab(text, url, _is_current(request.path, url)) for text, url, is_seen in wanted if is_seen]
+
+
+def _is_current(path: str, url: str) -> bool:
+    return path == url if url == reverse("admin:index") else path.startswith(url)

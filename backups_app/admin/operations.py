@@ -1,0 +1,160 @@
+"""The audit history: what was asked, by whom, why, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import redirect
+from django.urls import URLPattern, path, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backups_app import tasks
+from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
+from backups_app.admin.exporting import as_csv
+from backups_app.forms import ReasonForm
+from backups_app.models import Operation
+from backups_app.presentation import buttons, live, words
+
+API_REQUESTS: dict[str, Callable[..., Operation]] = {
+    "stop": tasks.request_api_stop,
+    "start": tasks.request_api_start,
+    "migrate": tasks.request_migrate_database,
+}
+
+
+@admin.register(Operation)
+class OperationAdmin(ReadOnlyAdmin[Operation]):
+    """Everything that was ever asked for."""
+
+    detail_template = "admin/backups_app/operation/detail.html"
+    change_list_template = "admin/backups_app/operation/change_list.html"
+    list_display = (
+        "what",
+        "state_",
+        "requested_by_name",
+        "source",
+        "reason_",
+        "started",
+        "duration_",
+        "outcome",
+    )
+    list_filter = ("state", "kind", "source")
+    list_select_related = ("backup",)
+    search_fields = ("requested_by_name", "reason", "error", "backup__name")
+    search_help_text = gettext_lazy("Person, reason, error or backup")
+    date_hierarchy = "created_at"
+    actions = None
+
+    @admin.display(description=gettext_lazy("what"), ordering="created_at")
+    def what(self, operation: Operation) -> str:
+        return format_html(
+            '<a href="{}"><strong>{}</strong> <span class="file">{}</span></a>',
+            reverse("admin:backups_app_operation_change", args=[operation.pk]),
+            operation,
+            operation.backup.name if operation.backup else "",
+        )
+
+    @admin.display(description=gettext_lazy("state"), ordering="state")
+    def state_(self, operation: Operation) -> str:
+        return words.badge(words.state_of(operation))
+
+    @admin.display(description=gettext_lazy("reason"))
+    def reason_(self, operation: Operation) -> str:
+        return operation.reason or words.NOTHING
+
+    @admin.display(description=gettext_lazy("asked for"), ordering="created_at")
+    def started(self, operation: Operation) -> str:
+        return words.moment(operation.created_at)
+
+    @admin.display(description=gettext_lazy("duration"))
+    def duration_(self, operation: Operation) -> str:
+        return words.duration(operation.duration)
+
+    @admin.display(description=gettext_lazy("outcome"))
+    def outcome(self, operation: Operation) -> str:
+        return operation.error or words.NOTHING
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
+        return (
+            super().get_queryset(request).defer("error_detail", "result", "backup__manifest", "backup__proof")
+        )
+
+    def found(self, request: HttpRequest, object_id: str) -> Any:
+        row = super().found(request, object_id)
+        return Operation.objects.select_related("backup").get(pk=row.pk) if row.get_deferred_fields() else row
+
+    def detail_context(self, request: HttpRequest, row: Operation) -> dict[str, Any]:
+        steps = list(row.steps.all())
+        return {
+            "steps": steps,
+            "last_step": steps[-1].pk if steps else 0,
+            "cancel": buttons.cancel(row, partial(may, request)),
+            "event": getattr(row, "restore_event", None),
+            "consequence": live.cancel_consequence(row),
+            "made": row.made_backups.all(),
+            "checks": row.result.get("checks", []),
+            "waits_for": live.waits_for(row),
+        }
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        extra = {
+            "may_validate": may(request, "validate_database"),
+            "csv_query": request.GET.urlencode(),
+            **(extra_context or {}),
+        }
+        return super().changelist_view(request, extra)
+
+    def export_view(self, request: HttpRequest) -> HttpResponseBase:
+        """The list as it is filtered now."""
+        insist_on(request, "view_operation")
+        return as_csv(self.get_changelist_instance(request).get_queryset(request))
+
+    def get_urls(self) -> list[URLPattern]:
+        def own(route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
+            return path(route, self.admin_site.admin_view(view), name=f"backups_app_operation_{name}")
+
+        return [
+            own("validate-database/", self.validate_database_view, "validate_database"),
+            own("export/", self.export_view, "export"),
+            own("api/<slug:what>/", self.api_view, "api"),
+            own("<int:pk>/progress/", self.progress_view, "progress"),
+            own("<int:pk>/cancel/", self.cancel_view, "cancel"),
+            *super().get_urls(),
+        ]
+
+    def progress_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """What the page asks for while the operation runs."""
+        return JsonResponse(live.report(self.found(request, str(pk)), after=request.GET.get("after", "")))
+
+    @acting("cancel_operation")
+    def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        operation = self.found(request, str(pk))
+        if operation.request_cancel(request.user.get_username()):
+            messages.success(request, _("The cancel was asked for."))
+        else:
+            messages.error(request, _("It is too late to cancel: it has ended, or can no longer be stopped."))
+        return redirect("admin:backups_app_operation_change", pk)
+
+    @acting("validate_database")
+    def validate_database_view(self, request: HttpRequest) -> HttpResponse:
+        return asked(request, lambda: tasks.request_validate_database(**who(request)), back="admin:index")
+
+    @acting("control_api")
+    def api_view(self, request: HttpRequest, what: str) -> HttpResponse:
+        ask = API_REQUESTS.get(what)
+        form = ReasonForm(request.POST)
+        if ask is None or not form.is_valid():
+            messages.error(request, _("A reason is needed: it stands in the audit history."))
+            return redirect("admin:index")
+        return asked(
+            request, lambda: ask(reason=form.cleaned_data["reason"], **who(request)), back="admin:index"
+        )

@@ -1,0 +1,90 @@
+"""What an operator types before something grave, checked on the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+REASON_LENGTH = 500
+
+
+class ReasonForm(forms.Form):
+    """A reason for the audit history."""
+
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=REASON_LENGTH,
+        help_text=_("It stands in the audit history, for everyone to read."),
+        widget=forms.Textarea(attrs={"rows": 2}),
+        error_messages={"required": _("A reason is needed: it stands in the audit history.")},
+    )
+
+
+class TypedForm(ReasonForm):
+    """A word has to be typed exactly, and a reason given."""
+
+    field_order = ("typed", "reason")
+
+    typed = forms.CharField(
+        label=_("Type to confirm"),
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}),
+    )
+
+    def __init__(self, *args: Any, expected: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.expected = expected
+
+    def clean_typed(self) -> str:
+        typed = str(self.cleaned_data["typed"]).strip()
+        if typed != self.expected:
+            raise forms.ValidationError(
+                _("This is not %(expected)s: type it exactly, or copy it."),
+                params={"expected": self.expected},
+            )
+        return typed
+
+
+class RestoreForm(TypedForm):
+    """The restore of one backup."""
+
+    run_migrations = forms.BooleanField(
+        label=_("Run the migrations afterwards"),
+        required=False,
+        help_text=_("Brings the restored database to the API's newest revision, in the API's container."),
+    )
+    without_safety_backup = forms.BooleanField(
+        label=_("Continue without a safety backup"),
+        required=False,
+        help_text=_(
+            "Only when the live database can no longer be dumped. What is live now is then kept nowhere"
+            " but in the replaced database, and an undo is the only way back."
+        ),
+    )
+
+    def __init__(self, *args: Any, offers_migrations: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not offers_migrations:
+            del self.fields["run_migrations"]
+
+
+class PinForm(ReasonForm):
+    """Why a backup is never removed."""
+
+    reason = forms.CharField(
+        label=_("Why it is kept for good"),
+        max_length=200,
+        error_messages={"required": _("A reason is needed: others see why it is kept.")},
+    )
+
+
+class NoteForm(forms.Form):
+    """A note about a restore; it can be added, never changed."""
+
+    text = forms.CharField(
+        label=_("Note"),
+        max_length=4000,
+        widget=forms.Textarea(attrs={"rows": 3}),
+        error_messages={"required": _("Write something first.")},
+    )

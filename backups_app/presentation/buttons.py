@@ -1,0 +1,117 @@
+"""Buttons: what may be asked of a record now, and in one sentence why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from backups_app.models import Backup, Operation, RestoreEvent
+
+May = Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class Button:
+    """One deed: a POST to ``url``, or a link to a page of its own. ``why_not`` disables it."""
+
+    text: str
+    url: str
+    is_link: bool = False
+    tone: str = ""
+    why_not: str = ""
+    hint: str = ""
+
+
+def for_backup(backup: Backup, may: May) -> list[Button]:
+    """What this person may do with this backup."""
+    gone = "" if backup.is_present else _("This backup has been removed.")
+    found = []
+    if may("validate_backup"):
+        found.append(
+            Button(
+                _("Validate"),
+                _url("backup_validate", backup),
+                why_not=gone,
+                hint=_("Read every copy whole and compare it with its record"),
+            )
+        )
+    if may("prove_backup"):
+        found.append(
+            Button(
+                _("Prove"),
+                _url("backup_prove", backup),
+                why_not=gone,
+                hint=_("Restore it into a scratch database and compare every row"),
+            )
+        )
+    if may("download_backup"):
+        found.append(
+            Button(
+                _("Download"),
+                _url("backup_download", backup),
+                why_not=gone,
+                hint=_("The download is written to the audit history"),
+            )
+        )
+    if may("pin_backup"):
+        found.append(
+            Button(
+                _("Unpin") if backup.is_pinned else _("Pin…"),
+                _url("backup_pin", backup),
+                is_link=True,
+                why_not=gone,
+            )
+        )
+    return found
+
+
+def restore(backup: Backup, may: May) -> Button | None:
+    """Restore stands apart, in red."""
+    if not may("restore_backup"):
+        return None
+    return Button(
+        _("Restore…"),
+        _url("backup_restore", backup),
+        is_link=True,
+        tone="grave",
+        why_not=backup.why_not_restorable,
+    )
+
+
+def in_row(backup: Backup, may: May) -> list[Button]:
+    """The few that a row of the list has room for, and only where its state allows them."""
+    if not backup.is_present:
+        return []
+    found = [button for button in for_backup(backup, may)[:2] if not button.why_not]
+    grave = restore(backup, may)
+    return [*found, grave] if grave and not grave.why_not else found
+
+
+def cancel(operation: Operation, may: May) -> Button | None:
+    if not operation.is_active or not may("cancel_operation"):
+        return None
+    why_not = ""
+    if operation.cancel_requested_at is not None:
+        why_not = _("A cancel has been asked for: it ends within seconds.")
+    elif operation.is_past_cancelling:
+        why_not = _("It can no longer be cancelled: the databases are being swapped.")
+    return Button(_("Cancel"), _url("operation_cancel", operation), tone="grave", why_not=why_not)
+
+
+def undo(event: RestoreEvent, may: May) -> Button | None:
+    if not may("restore_backup") or event.outcome == RestoreEvent.Outcome.UNDER_WAY:
+        return None
+    return Button(
+        _("Undo…"),
+        _url("restoreevent_undo", event),
+        is_link=True,
+        tone="grave",
+        why_not=event.why_not_undoable,
+    )
+
+
+def _url(name: str, row: Backup | Operation | RestoreEvent) -> str:
+    return reverse(f"admin:backups_app_{name}", args=[row.pk])

@@ -1,0 +1,94 @@
+"""A running operation: its bar, the time that is left, its new steps, and what a cancel would mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from backups_app.models import Operation
+from backups_app.operations import liveness
+from backups_app.presentation import words
+
+Kind = Operation.Kind
+ENOUGH_TO_GUESS = 0.05
+
+
+def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
+    """What the page needs to go on; ``after`` is the last step that it shows already."""
+    share = operation.progress_share
+    steps = operation.steps.filter(pk__gt=int(after)) if after.isdecimal() else operation.steps.none()
+    state = words.state_of(operation)
+    return {
+        "state": operation.state,
+        "state_text": state.text,
+        "is_active": operation.is_active,
+        "is_past_cancelling": operation.is_past_cancelling,
+        "cancel_requested": operation.cancel_requested_at is not None,
+        "step": step_text(operation),
+        "percent": None if share is None else round(share * 100),
+        "amount": words.amount_done(operation),
+        "left": time_left(operation),
+        "duration": words.duration(operation.duration),
+        "steps": [
+            {
+                "id": step.pk,
+                "level": step.level,
+                "at": str(words.clock(step.at)),
+                "what": step.what,
+                "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
+            }
+            for step in steps
+        ],
+    }
+
+
+def step_text(operation: Operation) -> str:
+    if operation.state == Operation.State.QUEUED:
+        return _("Waiting for a worker")
+    return operation.current_step or _("Starting")
+
+
+def time_left(operation: Operation) -> str:
+    """Of the present step, which began when the last line was written; nothing while nobody can tell."""
+    share = operation.progress_share
+    if not operation.is_active or share is None or not ENOUGH_TO_GUESS <= share < 1:
+        return ""
+    last = operation.steps.order_by("-pk").values_list("at", flat=True).first()
+    began = last or operation.started_at
+    if began is None:
+        return ""
+    ran = (timezone.now() - began).total_seconds()
+    return _("about %(time)s left") % {"time": words.duration(max(1, round(ran * (1 - share) / share)))}
+
+
+def waits_for(operation: Operation) -> str:
+    """Why a queued operation has not started yet."""
+    if operation.state != Operation.State.QUEUED:
+        return ""
+    if operation.is_exclusive:
+        other = Operation.objects.running().filter(is_exclusive=True).first()
+        if other:
+            return _("It waits until %(other)s has ended.") % {"other": other}
+    if not liveness.is_any_worker_alive():
+        return _("No worker is alive: start one (manage.py qcluster), then it begins by itself.")
+    return _("A worker takes it within a moment.")
+
+
+def cancel_consequence(operation: Operation) -> str:
+    """What a cancel does, in words, for this kind of operation."""
+    if not operation.is_active:
+        return ""
+    if operation.state == Operation.State.QUEUED:
+        return _("It has not started: a cancel takes it back, nothing is touched.")
+    if operation.kind in {Kind.RESTORE, Kind.UNDO_RESTORE}:
+        return _(
+            "Until the databases are swapped a cancel leaves the live database as it is."
+            " From the swap on it can no longer be cancelled, only undone afterwards."
+        )
+    if operation.kind == Kind.BACKUP:
+        return _("A cancelled backup leaves no file. An API that was stopped for it is started again.")
+    if operation.kind == Kind.PROVE_BACKUP:
+        return _("The scratch database is dropped; the backup keeps the state it had.")
+    return _("It ends within seconds; what has been done so far stays.")

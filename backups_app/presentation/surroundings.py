@@ -1,0 +1,81 @@
+"""What surrounds the database: room in the storage locations, the API, the workers. Tells, never fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from django.core.cache import cache
+from django.utils.translation import gettext as _
+
+from backups_app import config
+from backups_app.errors import QradminError
+
+Value = TypeVar("Value")
+REMEMBERED_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Room:
+    """One storage location; ``free`` in bytes, None where nobody can tell."""
+
+    alias: str
+    free: int | None
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class ApiState:
+    """The API as a sentence and a tone."""
+
+    is_managed: bool
+    is_running: bool
+    text: str
+    tone: str
+
+
+def space() -> list[Room]:
+    """The free room of every location."""
+    try:
+        locations = config.locations()
+    except QradminError as error:
+        return [Room("", None, error.message)]
+    return [_room(location) for location in locations]
+
+
+def api() -> ApiState:
+    """What the engine says of the API's container; remembered for some seconds."""
+    return _remembered("qradmin:api", _api)
+
+
+def _room(location: object) -> Room:
+    try:
+        return Room(location.alias, location.free_bytes())  # type: ignore[attr-defined]
+    except QradminError as error:
+        return Room(location.alias, None, error.message)  # type: ignore[attr-defined]
+
+
+def _api() -> ApiState:
+    container = config.api()
+    if not container.is_managed:
+        return ApiState(False, False, _("not managed"), "quiet")
+    try:
+        state = container.state()
+    except QradminError as error:
+        return ApiState(True, False, error.message, "bad")
+    if not state.exists:
+        return ApiState(True, False, _("its container is missing"), "bad")
+    if not state.running:
+        return ApiState(True, False, _("stopped"), "bad")
+    if state.health in {None, "healthy"}:
+        return ApiState(True, True, _("running") if state.health is None else _("healthy"), "good")
+    return ApiState(True, True, state.health or "", "warn")
+
+
+def _remembered(key: str, look: Callable[[], Value]) -> Value:
+    found: Value | None = cache.get(key)
+    if found is None:
+        found = look()
+        cache.set(key, found, REMEMBERED_SECONDS)
+    return found

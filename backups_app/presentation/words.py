@@ -1,0 +1,141 @@
+"""Values in an operator's words: moments, durations, sizes, states."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from django.template.defaultfilters import filesizeformat
+from django.utils import timezone
+from django.utils.formats import number_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
+
+NOTHING = "–"
+MINUTE, HOUR = 60, 3600
+SHORT = 10
+
+
+class State(NamedTuple):
+    """A state as text, and the tone that underlines it: good, warn, bad, busy or quiet."""
+
+    tone: str
+    text: str
+
+
+BACKUP_STATES = {
+    "proven": ("good", gettext_lazy("Proven")),
+    "validated": ("good", gettext_lazy("Validated")),
+    "unvalidated": ("warn", gettext_lazy("Not validated")),
+    "damaged": ("bad", gettext_lazy("Damaged")),
+    "removed": ("quiet", gettext_lazy("Removed")),
+}
+OPERATION_TONES = {
+    Operation.State.QUEUED: "busy",
+    Operation.State.RUNNING: "busy",
+    Operation.State.SUCCEEDED: "good",
+    Operation.State.FAILED: "bad",
+    Operation.State.CANCELLED: "quiet",
+    Operation.State.INTERRUPTED: "bad",
+    Operation.State.EXPIRED: "warn",
+}
+OUTCOME_TONES = {
+    RestoreEvent.Outcome.UNDER_WAY: "busy",
+    RestoreEvent.Outcome.RESTORED: "good",
+    RestoreEvent.Outcome.UNTOUCHED: "bad",
+    RestoreEvent.Outcome.ROLLED_BACK: "bad",
+    RestoreEvent.Outcome.UNDONE: "quiet",
+    RestoreEvent.Outcome.UNCLEAR: "bad",
+}
+COPY_TONES = {
+    BackupCopy.State.STORED: "good",
+    BackupCopy.State.PENDING: "warn",
+    BackupCopy.State.MISSING: "bad",
+    BackupCopy.State.CORRUPT: "bad",
+    BackupCopy.State.REMOVED: "quiet",
+}
+
+
+def state_of(row: Backup | BackupCopy | Operation | RestoreEvent) -> State:
+    if isinstance(row, Backup):
+        tone, text = BACKUP_STATES[row.state]
+        return State(tone, str(text))
+    if isinstance(row, Operation):
+        return State(OPERATION_TONES[Operation.State(row.state)], row.get_state_display())
+    if isinstance(row, BackupCopy):
+        return State(COPY_TONES[BackupCopy.State(row.state)], row.get_state_display())
+    return State(OUTCOME_TONES[RestoreEvent.Outcome(row.outcome)], row.get_outcome_display())
+
+
+def badge(state: State) -> SafeString:
+    return format_html('<span class="state state-{}">{}</span>', state.tone, state.text)
+
+
+def moment(value: datetime | None) -> SafeString | str:
+    """Local time on the page, UTC on hover."""
+    if value is None:
+        return NOTHING
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        timezone.localtime(value).strftime("%Y-%m-%d %H:%M"),
+    )
+
+
+def clock(value: datetime) -> SafeString:
+    """The time of day to the second, the whole moment in UTC on hover."""
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>',
+        value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        timezone.localtime(value).strftime("%H:%M:%S"),
+    )
+
+
+def age(value: datetime) -> str:
+    """`3 hours ago`, or `just now` within the last minute."""
+    if timezone.now() - value < timedelta(minutes=1):
+        return _("just now")
+    return _("%(time)s ago") % {"time": timesince(value, depth=1)}
+
+
+def duration(seconds: float | timedelta | None) -> str:
+    """`4.2 s`, `41 s`, `2 min 5 s`, `1 h 10 min`."""
+    if seconds is None:
+        return NOTHING
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if round(seconds, 1) < SHORT:
+        return _("%(seconds)s s") % {"seconds": number_format(round(seconds, 1), 1)}
+    whole = round(seconds)
+    if whole < MINUTE:
+        return _("%(seconds)s s") % {"seconds": whole}
+    if whole < HOUR:
+        return _("%(minutes)s min %(seconds)s s") % {"minutes": whole // MINUTE, "seconds": whole % MINUTE}
+    return _("%(hours)s h %(minutes)s min") % {"hours": whole // HOUR, "minutes": whole % HOUR // MINUTE}
+
+
+def size(count: float | None) -> str:
+    return NOTHING if count is None else str(filesizeformat(count))
+
+
+def number(count: float | None) -> str:
+    """With the language's thousands separators."""
+    return NOTHING if count is None else str(number_format(count, use_l10n=True, force_grouping=True))
+
+
+def amount_done(operation: Operation) -> str:
+    """`1,200 of 5,010 rows`, or what is known of it."""
+    done, total, unit = operation.progress_done, operation.progress_total, operation.progress_unit
+    if not unit or not (done or total):
+        return ""
+    write = size if unit == "bytes" else number
+    words = {"rows": _("rows"), "bytes": ""}.get(unit, unit)
+    text = _("%(done)s of %(total)s %(unit)s") if total else _("%(done)s %(unit)s so far")
+    return (text % {"done": write(min(done, total or done)), "total": write(total), "unit": words}).strip()
