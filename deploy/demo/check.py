@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -10,19 +11,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
-from deploy.demo.asking import take_first_backup, wait_for
+from deploy.demo import sample
+from deploy.demo.asking import wait_for
+from deploy.demo.browser import Browser
 from deploy.demo.embedded import StartError
 from deploy.demo.place import Place
 from deploy.demo.stack import CODES, DemoError, Stack, StopAsked, Wish, running
 
+if TYPE_CHECKING:
+    from backups_app.models import Operation
+
 Rows = dict[str, list[str]]
-REASON = "The demo's self-check"
-WHO: dict[str, Any] = {"by": "make demo-check", "source": "command"}
+REASON = "Self-check of the demo"
 
 
 class NotHeldError(Exception):
@@ -50,25 +55,34 @@ def main() -> int:
 
 
 def go_round(stack: Stack, place: Place, wish: Wish) -> None:
-    """1. back up, validate, prove; 2. lose rows; 3. restore; 4. undo; 5. look at what was written down."""
-    from backups_app import tasks
-    from backups_app.models import Backup, Operation, RestoreEvent
+    """1. back up, validate, prove; 2. lose rows; 3. restore; 4. undo; 5. look at what was written down.
 
-    def do(operation: Operation) -> None:
-        done = wait_for(operation, stack, wish)
-        insist(done.state == Operation.State.SUCCEEDED, f"{done} {done.state}: {done.error}")
+    Everything is asked for on the site's pages, as a person does it, and done by the worker.
+    """
+    from backups_app.models import Backup, RestoreEvent
+
+    staff, desk = Browser(stack.address), Browser(stack.address)
+
+    def do(name: str, *rows: int, **fields: str) -> None:
+        done = wait_for(press(staff, name, *rows, **fields), stack, wish)
+        insist(done.state == "succeeded", f"{done} {done.state}: {done.error}")
+
+    with step("IT staff and help desk log in"):
+        for browser, name in ((staff, "itstaff"), (desk, "helpdesk")):
+            page = browser.log_in(name, stack.passwords[name])
+            insist(page.path == "/" and page.status == 200, f"{name}: {page.status} at {page.path}")
 
     with step("the worker takes a backup"):
-        name = take_first_backup(stack, wish)
-        backup = Backup.objects.get(name=name)
+        do("backup_create")
+        backup = Backup.objects.latest("pk")
         mode = stat.S_IMODE((place.backups / backup.name).stat().st_mode)
         insist(mode == 0o600, f"the backup's file has mode {mode:o}")
     with step("the backup is validated: its hash, its whole archive, its manifest"):
-        do(tasks.request_validate_backup(backup, **WHO))
+        do("backup_validate", backup.pk)
     with step("the backup is proven by a restore into a fresh database"):
-        do(tasks.request_prove_backup(backup, **WHO))
+        do("backup_prove", backup.pk)
     with step("the live database is valid"):
-        do(tasks.request_validate_database(**WHO))
+        do("operation_validate_database")
 
     before = rows_of(stack.managed_url)
     with step("a third of the QR codes is deleted, and their scans with them"):
@@ -76,16 +90,57 @@ def go_round(stack: Stack, place: Place, wish: Wish) -> None:
         damaged = rows_of(stack.managed_url)
         lost = count(before) - count(damaged)
         insist(lost > CODES // 3, f"only {lost} rows are gone")
+    with step("the help desk may not restore, and a wrong name restores nothing"):
+        wanted = {"typed": backup.name, "reason": REASON}
+        insist(refused(desk, "backup_restore", 403, backup.pk, **wanted), "the help desk was let through")
+        wanted["typed"] = "qrdb"
+        insist(refused(staff, "backup_restore", 422, backup.pk, **wanted), "a wrong name was let through")
+        insist_same(damaged, rows_of(stack.managed_url))
     with step("the backup is restored"):
-        do(tasks.request_restore(backup, reason=REASON, **WHO))
+        do("backup_restore", backup.pk, typed=backup.name, reason=REASON)
     with step(f"every row is as it was in the backup: {count(before):,} rows compared"):
         insist_same(before, rows_of(stack.managed_url))
     with step("the restore is undone"):
-        do(tasks.request_undo_restore(RestoreEvent.objects.latest("pk"), reason=REASON, **WHO))
+        event = RestoreEvent.objects.latest("pk")
+        do("restoreevent_undo", event.pk, typed=sample.DATABASE, reason=REASON)
     with step(f"every row is as it was before the restore: {count(damaged):,} rows compared"):
         insist_same(damaged, rows_of(stack.managed_url))
     with step("no staging database is left behind"):
         insist(not staging_databases(stack.managed_url), str(staging_databases(stack.managed_url)))
+    with step("the help desk reads who did what and why, and no password stands in a log"):
+        look_back(desk, place)
+
+
+def press(browser: Browser, name: str, *rows: int, **fields: str) -> Operation:
+    """Send the form of that name; the site answers with the page of the operation that it asked for."""
+    from backups_app.models import Operation
+
+    page = browser.send(address_of(name, *rows), **fields)
+    found = re.search(r"/operation/(\d+)/", page.path)
+    if page.status != 200 or found is None:
+        raise NotHeldError(f"{name} was not accepted: {page.status} at {page.path}")
+    return Operation.objects.get(pk=found[1])
+
+
+def refused(browser: Browser, name: str, status: int, *rows: int, **fields: str) -> bool:
+    return browser.send(address_of(name, *rows), **fields).status == status
+
+
+def address_of(name: str, *rows: int) -> str:
+    from django.urls import reverse
+
+    return reverse(f"admin:backups_app_{name}", args=rows)
+
+
+def look_back(desk: Browser, place: Place) -> None:
+    page = desk.open(address_of("operation_changelist"))
+    insist(page.status == 200 and "itstaff" in page.text, f"the audit history: {page.status}")
+    page = desk.open(address_of("restoreevent_changelist"))
+    insist(page.status == 200 and REASON in page.text, f"the list of restores: {page.status}")
+    secrets = [place.secret(name) for name in place.secret_names()]
+    for log in place.folder.glob("*.log"):
+        text = log.read_text(errors="replace")
+        insist(not any(secret in text for secret in secrets), f"{log.name} holds a password")
 
 
 @contextmanager

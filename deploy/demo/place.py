@@ -72,6 +72,9 @@ class Place:
             self._keep(kept)
         return str(kept[name])
 
+    def secret_names(self) -> list[str]:
+        return [name for name, value in self._kept().items() if isinstance(value, str)]
+
     def port(self, name: str) -> int | None:
         """The port that ``name`` had at the last start."""
         port = self._kept().get(f"{name}_port")
