@@ -18,7 +18,7 @@ from backups_app import config
 from backups_app.errors import Busy, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
-from backups_app.operations import api, backup, drill, housekeeping, restore, validation
+from backups_app.operations import api, backup, drill, housekeeping, liveness, restore, validation
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
 from backups_app.systems import vault
 
@@ -196,17 +196,24 @@ def _same(open_key: str, dedupe_key: str) -> Operation:
 
 
 def run(pk: int) -> str:
-    """What the queue calls: claim the operation and do it. Harmless when it has already been started."""
-    try:
-        operation = Operation.objects.claim(pk, host=socket.gethostname(), pid=os.getpid())
-    except Busy:
-        return "waits for another operation"
-    if operation is None:
-        return "was already started, or is no longer wanted"
-    try:
-        perform(operation)
-    finally:
-        dispatch_next()
+    """What the queue calls: claim the operation and do it. Harmless when it has already been started.
+
+    A worker that is about to stop works off the messages it has fetched: they go back to the queue.
+    """
+    if liveness.is_stopping():
+        _dispatch(Operation.objects.get(pk=pk))
+        return "stays queued: this worker stops"
+    with liveness.at_work():
+        try:
+            operation = Operation.objects.claim(pk, host=socket.gethostname(), pid=os.getpid())
+        except Busy:
+            return "waits for another operation"
+        if operation is None:
+            return "was already started, or is no longer wanted"
+        try:
+            perform(operation)
+        finally:
+            dispatch_next()
     return operation.state
 
 
@@ -236,8 +243,9 @@ def perform(
 
 def keep_house() -> None:
     """What the queue calls every minute."""
-    housekeeping.keep_house()
-    dispatch_waiting(unsent_since=UNSTARTED_FOR)
+    with liveness.at_work():
+        housekeeping.keep_house()
+        dispatch_waiting(unsent_since=UNSTARTED_FOR)
 
 
 def dispatch_next() -> None:

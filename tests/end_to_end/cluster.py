@@ -75,7 +75,8 @@ class Site:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(lambda: len(set(self._beats()) - before) >= WORKERS, 30, "no worker shows life", self)
+        workers = int(environment.get("QUEUE_WORKERS", WORKERS))
+        wait_until(lambda: len(set(self._beats()) - before) >= workers, 30, "no worker shows life", self)
         self._extra = environment
 
     def ensure_cluster(self) -> None:
@@ -414,18 +415,9 @@ def sites() -> dict[str, Site]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def site(
-    request: pytest.FixtureRequest,
-    managed: Server,
-    new_site: Callable[..., Site],
-    sites: dict[str, Site],
-) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest) -> Site:
     """A site with a running cluster that manages this test's ``managed`` database."""
-    kind = request.param
-    if kind not in sites:
-        url = request.getfixturevalue("site_server").running.url() if kind == "postgresql" else ""
-        sites[kind] = new_site(managed, url)
-    yield from _lent(sites[kind])
+    return request.getfixturevalue(f"{request.param}_site")
 
 
 @pytest.fixture
@@ -434,6 +426,16 @@ def sqlite_site(managed: Server, new_site: Callable[..., Site], sites: dict[str,
     if "sqlite" not in sites:
         sites["sqlite"] = new_site(managed)
     yield from _lent(sites["sqlite"])
+
+
+@pytest.fixture
+def postgresql_site(
+    managed: Server, new_site: Callable[..., Site], sites: dict[str, Site], site_server: SiteServer
+) -> Iterator[Site]:
+    """As ``site``, for what only a database server can suffer."""
+    if "postgresql" not in sites:
+        sites["postgresql"] = new_site(managed, site_server.running.url())
+    yield from _lent(sites["postgresql"])
 
 
 def _lent(site: Site) -> Iterator[Site]:

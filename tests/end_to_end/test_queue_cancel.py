@@ -104,5 +104,3 @@ def cancel(site: Site, pk: int) -> float:
     assert site.ask("Operation.objects.get(pk=pk).request_cancel('an operator')", pk=pk)
     site.wait_for(pk, seconds=20)
     return time.monotonic() - began
-
-

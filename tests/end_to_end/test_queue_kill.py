@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -26,11 +25,10 @@ from tests.end_to_end.cluster import (
 
 
 @pytest.fixture
-def slow_to_restore(managed: Server) -> Iterator[None]:
+def slow_to_restore(managed: Server) -> None:
     """The managed database takes half a minute to restore into a staging database."""
     with psycopg.connect(url_of(managed), autocommit=True) as connection:
         connection.execute(SLOW_IN_STAGING)
-    yield
 
 
 def test_a_worker_killed_in_the_middle_of_a_dump(site: Site, managed: Server) -> None:
