@@ -135,7 +135,6 @@ def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
         safety = take_backup(journal, origin=Backup.Origin.SAFETY)
     event.change(safety_backup=safety)
     journal.result["safety_backup"] = safety.name
-    journal.consequence = UNTOUCHED
 
 
 def _put_in_place(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:

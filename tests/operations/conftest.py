@@ -61,3 +61,25 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(where, name, fail)
 
     return break_it
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A function: do ``work(journal)`` at the beginning of each step whose name starts with ``name``."""
+    from contextlib import contextmanager
+
+    from backups_app.operations.journal import Journal
+
+    def arrange(name: str, work: Any) -> None:
+        real = Journal.stage
+
+        @contextmanager
+        def stage(journal: Journal, step: str) -> Iterator[None]:
+            with real(journal, step):
+                if step.startswith(name):
+                    work(journal)
+                yield
+
+        monkeypatch.setattr(Journal, "stage", stage)
+
+    return arrange

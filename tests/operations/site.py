@@ -102,7 +102,7 @@ class Site:
             yield
 
 
-def copy_of(file: Path, change: Callable[[bytearray], None]) -> None:
+def change_bytes(file: Path, change: Callable[[bytearray], None]) -> None:
     """Rewrite ``file`` with its bytes changed."""
     data = bytearray(file.read_bytes())
     change(data)
