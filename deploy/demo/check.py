@@ -47,6 +47,7 @@ def main() -> int:
         return 1
     except (NotHeldError, DemoError, StartError) as error:
         say(f"FAILED: {error}")
+        show_logs(place)
         return 1
     finally:
         place.forget()
@@ -211,6 +212,13 @@ def left_running(place: Place) -> list[str]:
         if mark in facts and folder.name != str(os.getpid()):
             found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
     return found
+
+
+def show_logs(place: Place, lines: int = 15) -> None:
+    """The check's folder goes away, so what the programs said last is shown."""
+    for log in sorted(place.folder.glob("*.log")):
+        for line in log.read_text(errors="replace").splitlines()[-lines:]:
+            say(f"{log.stem}: {line}")
 
 
 def say(text: str) -> None:
