@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib.admin import AdminSite
-from django.http import HttpRequest
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -36,11 +37,41 @@ class BackupAdminSite(AdminSite):
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The overview."""
+        if not request.user.has_perm("backups_app.view_backup"):
+            raise PermissionDenied
         from backups_app.presentation.overview import overview
 
         request.current_app = self.name
         context = self.each_context(request) | overview(request) | (extra_context or {})
         return TemplateResponse(request, "admin/index.html", context | {"title": self.index_title})
+
+    def get_urls(self) -> list[Any]:
+        return [
+            path("runbooks/", self.admin_view(self.runbooks_view), name="runbooks"),
+            path("runbooks/<slug:slug>/", self.admin_view(self.runbook_view), name="runbook"),
+            *super().get_urls(),
+        ]
+
+    def runbooks_view(self, request: HttpRequest) -> TemplateResponse:
+        """Every runbook by its title."""
+        from backups_app.presentation import runbooks
+
+        request.current_app = self.name
+        context = self.each_context(request) | {"title": _("Runbooks"), "runbooks": runbooks.ALL}
+        return TemplateResponse(request, "admin/runbooks/list.html", context)
+
+    def runbook_view(self, request: HttpRequest, slug: str) -> TemplateResponse:
+        """One runbook with the present state."""
+        from backups_app.presentation import runbooks
+
+        runbook = runbooks.BY_SLUG.get(slug)
+        if runbook is None:
+            raise Http404(_("There is no such runbook."))
+        if not request.user.has_perm("backups_app.view_backup"):
+            raise PermissionDenied
+        request.current_app = self.name
+        context = self.each_context(request) | runbooks.context_of(runbook, request.user)
+        return TemplateResponse(request, runbook.template, context | {"title": runbook.title})
 
 
 def _tabs(request: HttpRequest) -> list[Tab]:
@@ -56,9 +87,10 @@ def _tabs(request: HttpRequest) -> list[Tab]:
     ):
         url = reverse(f"admin:backups_app_{model}_changelist")
         wanted.append((text, url, user.has_perm(f"backups_app.view_{model}")))
+    wanted.append((_("Runbooks"), reverse("admin:runbooks"), True))
     wanted.append((_("Users"), reverse("admin:auth_user_changelist"), user.is_superuser))
     return [Tab(text, url, _is_current(request.path, url)) for text, url, is_seen in wanted if is_seen]
 
 
-def _is_current(path: str, url: str) -> bool:
-    return path == url if url == reverse("admin:index") else path.startswith(url)
+def _is_current(address: str, url: str) -> bool:
+    return address == url if url == reverse("admin:index") else address.startswith(url)

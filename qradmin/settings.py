@@ -119,6 +119,12 @@ REQUIRED_COLUMNS = env.str(
 CONTENT_ALARM_PERCENT = env.float("CONTENT_ALARM_PERCENT", default=20)
 EXPECTED_REVISION = env.str("EXPECTED_REVISION", default="")
 
+# Shown in the runbooks, as: Database team: 4711; Out of hours: 112
+CONTACTS = env.str("CONTACTS", default="")
+RESPONSE_TIMES = env.str(
+    "RESPONSE_TIMES", default="Database corrupt: 15 minutes; Codes deleted: 1 hour; A backup failed: 4 hours"
+)
+
 # --- The API's container --------------------------------------------------------------------------------
 
 API_CONTAINER = env.str("API_CONTAINER", default="")
@@ -158,6 +164,7 @@ if env.bool("BEHIND_TLS_PROXY", default=False):
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LOCALE_PATHS = [BASE_DIR / "locale"]
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_TZ = True
 

@@ -91,16 +91,13 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
         return Operation.objects.select_related("backup").get(pk=row.pk) if row.get_deferred_fields() else row
 
     def detail_context(self, request: HttpRequest, row: Operation) -> dict[str, Any]:
-        steps = list(row.steps.all())
         return {
-            "steps": steps,
-            "last_step": steps[-1].pk if steps else 0,
+            **live.context_of(row),
             "cancel": buttons.cancel(row, partial(may, request)),
             "event": getattr(row, "restore_event", None),
             "consequence": live.cancel_consequence(row),
             "made": row.made_backups.all(),
             "checks": row.result.get("checks", []),
-            "waits_for": live.waits_for(row),
         }
 
     def changelist_view(

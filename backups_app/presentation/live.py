@@ -35,12 +35,28 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
             {
                 "id": step.pk,
                 "level": step.level,
-                "at": str(words.clock(step.at)),
+                "at": {"local": f"{timezone.localtime(step.at):%H:%M:%S}", "utc": step.at.isoformat()},
                 "what": step.what,
                 "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
             }
             for step in steps
         ],
+    }
+
+
+def context_of(operation: Operation) -> dict[str, Any]:
+    """What the template of the bar shows at first."""
+    share = operation.progress_share
+    steps = list(operation.steps.all())
+    return {
+        "operation": operation,
+        "step": step_text(operation),
+        "percent": None if share is None else round(share * 100),
+        "amount": words.amount_done(operation),
+        "left": time_left(operation),
+        "steps": steps,
+        "last_step": steps[-1].pk if steps else 0,
+        "waits_for": waits_for(operation),
     }
 
 

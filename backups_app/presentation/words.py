@@ -18,7 +18,7 @@ from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
 
 NOTHING = "–"
 MINUTE, HOUR = 60, 3600
-SHORT = 10
+SHORT, INSTANT = 10, 0.05
 
 
 class State(NamedTuple):
@@ -105,12 +105,20 @@ def age(value: datetime) -> str:
     return _("%(time)s ago") % {"time": timesince(value, depth=1)}
 
 
+def ahead(left: timedelta) -> str:
+    """`in 3 hours`."""
+    now = timezone.now()
+    return _("in %(time)s") % {"time": timesince(now - left, now, depth=1)}
+
+
 def duration(seconds: float | timedelta | None) -> str:
     """`4.2 s`, `41 s`, `2 min 5 s`, `1 h 10 min`."""
     if seconds is None:
         return NOTHING
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
+    if 0 < seconds < INSTANT:
+        return _("< %(seconds)s s") % {"seconds": number_format(2 * INSTANT, 1)}
     if round(seconds, 1) < SHORT:
         return _("%(seconds)s s") % {"seconds": number_format(round(seconds, 1), 1)}
     whole = round(seconds)
