@@ -1,0 +1,193 @@
+"""The site itself: page times over a long trail, click to first step, throughput of the queue."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+CLICKS = 20
+MESSAGES = 100
+
+
+def pages(environment: Mapping[str, str], *, operations: int, backups: int) -> dict[str, dict[str, float]]:
+    """Median server time in milliseconds and the queries of each page, in a process of its own."""
+    found: dict[str, dict[str, float]] = _in_a_process("pages", environment, str(operations), str(backups))
+    return found
+
+
+def queue(environment: Mapping[str, str]) -> dict[str, float]:
+    """Click to first step (median seconds) and operations a second, with a real worker."""
+    worker = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "qcluster"],
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        found: dict[str, float] = _in_a_process("queue", environment)
+        return found
+    finally:
+        worker.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            worker.wait(30)
+        worker.kill()
+        worker.wait()
+
+
+def _in_a_process(what: str, environment: Mapping[str, str], *words: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.bench.pages", what, *words],
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr[-800:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# --- within that process -----------------------------------------------------------------------------------
+
+
+def _measure_pages(operations: int, backups: int) -> dict[str, dict[str, float]]:
+    from statistics import median
+
+    from django.contrib.auth.models import User
+    from django.db import connection
+    from django.test import Client
+    from django.test.utils import CaptureQueriesContext
+
+    from backups_app.models import Backup, RestoreEvent
+
+    _fill_trail(operations, backups)
+    user, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
+    client = Client(headers={"host": "localhost"})
+    client.force_login(user)
+    newest = Backup.objects.latest("pk")
+    addresses = {
+        "overview": "/",
+        "backups": "/backups_app/backup/",
+        "one backup": f"/backups_app/backup/{newest.pk}/change/",
+        "audit history": "/backups_app/operation/",
+        "one operation": f"/backups_app/operation/{newest.operation_id}/change/",
+        "restores": f"/backups_app/{RestoreEvent.__name__.lower()}/",
+    }
+    found: dict[str, dict[str, float]] = {}
+    for name, address in addresses.items():
+        with CaptureQueriesContext(connection) as queries:
+            response = client.get(address)
+        if response.status_code != 200:
+            raise RuntimeError(f"{address} answered {response.status_code}")
+        times = []
+        for _ in range(15):
+            began = time.perf_counter()
+            client.get(address)
+            times.append((time.perf_counter() - began) * 1000)
+        found[name] = {"milliseconds": median(times), "queries": len(queries)}
+    return found
+
+
+def _fill_trail(operations: int, backups: int) -> None:
+    from datetime import timedelta
+
+    from django.utils import timezone
+
+    from backups_app.models import Backup, BackupCopy, Operation
+
+    now = timezone.now()
+    missing = operations - Operation.objects.count()
+    Operation.objects.bulk_create(
+        (
+            Operation(
+                kind="backup" if number % 5 == 0 else "validate_database",
+                state="succeeded" if number % 9 else "failed",
+                requested_by_name="bench",
+                created_at=now - timedelta(minutes=5 * number),
+                expires_at=now,
+                started_at=now - timedelta(minutes=5 * number),
+                finished_at=now - timedelta(minutes=5 * number) + timedelta(seconds=number % 60),
+            )
+            for number in range(missing)
+        ),
+        batch_size=5000,
+    )
+    rows = list(Operation.objects.filter(kind="backup", made_backups=None).order_by("-pk")[:backups])
+    made = Backup.objects.bulk_create(
+        (
+            Backup(
+                name=f"bench_{row.pk:08}_000000.sql",
+                origin="scheduled",
+                created_at=row.created_at,
+                operation=row,
+                size=100_000 + row.pk,
+                sha256="0" * 64,
+                rows=1337,
+                validated_at=now,
+                manifest={"format": 1, "tables": {}, "large_objects": None, "revision": None, "taken_at": ""},
+            )
+            for row in rows
+        ),
+        batch_size=2000,
+    )
+    BackupCopy.objects.bulk_create(
+        (BackupCopy(backup=backup, location=alias) for backup in made for alias in ("first", "second")),
+        batch_size=5000,
+    )
+
+
+def _measure_queue() -> dict[str, float]:
+    from statistics import median
+
+    from backups_app import tasks
+    from backups_app.models import Backup, Operation
+
+    backup = Backup.objects.filter(name__startswith="qrdb_").latest("pk")
+    delays = []
+    for _ in range(CLICKS):
+        operation = tasks.request_validate_backup(backup, by="bench")
+        _wait_for([operation.pk])
+        operation.refresh_from_db()
+        if operation.started_at:
+            delays.append((operation.started_at - operation.created_at).total_seconds())
+    began = time.monotonic()
+    asked = [
+        tasks.request(Operation.Kind.VALIDATE_BACKUP, backup=backup, by="bench").pk for _ in range(MESSAGES)
+    ]
+    _wait_for(asked)
+    return {"click_to_start": median(delays), "a_second": MESSAGES / (time.monotonic() - began)}
+
+
+def _wait_for(numbers: list[int]) -> None:
+    from backups_app.models import Operation
+
+    deadline = time.monotonic() + 120
+    while Operation.objects.filter(pk__in=numbers, state__in=["queued", "running"]).exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError("the worker did not do its work")
+        time.sleep(0.01)
+
+
+def main() -> None:
+    import django
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "qradmin.settings")
+    django.setup()
+    what, *words = sys.argv[1:]
+    found = _measure_queue() if what == "queue" else _measure_pages(int(words[0]), int(words[1]))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
