@@ -19,9 +19,13 @@ from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
 
 WHO: dict[str, Any] = {"is_queued": False, "by": "tester", "source": "command"}
-TABLES = "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c \
-JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' \
-AND n.nspname <> 'information_schema' ORDER BY 1"
+TABLES = """
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+       ARRAY(SELECT quote_ident(a.attname) || '::text' FROM pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attname)
+  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+ WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+"""
 
 
 class Site:
@@ -65,11 +69,16 @@ class Site:
     def rows(self, database: str | None = None) -> dict[str, list[str]]:
         """Every row of every table as text."""
         with self.connected(database) as connection:
+            connection.execute("SET statement_timeout = 0")
+            tables = connection.execute(TABLES).fetchall()
             return {
                 table: [
-                    row for (row,) in connection.execute(f"SELECT t::text FROM ONLY {table} t ORDER BY 1")
+                    row
+                    for (row,) in connection.execute(
+                        f"SELECT ARRAY[{', '.join(columns)}]::text[]::text FROM ONLY {table} ORDER BY 1"
+                    )
                 ]
-                for (table,) in connection.execute(TABLES).fetchall()
+                for table, columns in tables
             }
 
     def databases(self) -> set[str]:
