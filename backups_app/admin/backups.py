@@ -91,6 +91,8 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
 
     @admin.display(description=gettext_lazy("copies"))
     def copies_(self, backup: Backup) -> str:
+        if not backup.is_present:
+            return words.NOTHING
         return (
             format_html_join(
                 " ",

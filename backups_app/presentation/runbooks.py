@@ -61,6 +61,7 @@ def context_of(runbook: Runbook, user: Any) -> dict[str, Any]:
         "state_cards": overview.state_cards(now),
         "api": now.api,
         "is_api_managed": now.api.is_managed,
+        "may_control_api": now.api.is_managed and user.has_perm("backups_app.control_api"),
         "sound": Backup.objects.validated().defer("manifest", "proof")[:SHOWN],
         "broken": Backup.objects.present().exclude(damage="").defer("manifest", "proof")[:SHOWN],
         "undoable": RestoreEvent.objects.undoable(now.now).first(),
@@ -80,7 +81,6 @@ def context_of(runbook: Runbook, user: Any) -> dict[str, Any]:
                 ("restore", "restore_backup"),
                 ("prove", "prove_backup"),
                 ("pin", "pin_backup"),
-                ("control_api", "control_api"),
             )
         },
     }
