@@ -33,7 +33,7 @@ class BackupsConfig(AppConfig):
 
 
 def _start_beat(**_signal: Any) -> None:
-    """Each worker process shows that it lives."""
-    from backups_app.operations import liveness
+    """Each worker process shows that it lives, and looks after those that do so no more."""
+    from backups_app.operations import housekeeping, liveness
 
-    liveness.start_beat()
+    liveness.start_beat(housekeeping.rescue)

@@ -90,6 +90,14 @@ def expectations() -> Expectations:
     )
 
 
+def known_revisions() -> tuple[str, ...]:
+    """Every migration revision of the managed system, oldest first."""
+    known = tuple(revision.strip() for revision in settings.KNOWN_REVISIONS if revision.strip())
+    if len(set(known)) != len(known):
+        raise NotConfigured("KNOWN_REVISIONS names a revision twice: list each one once, oldest first.")
+    return known
+
+
 def keep_replaced_for() -> timedelta:
     """How long the database that a restore replaced is kept for an undo."""
     return timedelta(hours=settings.REPLACED_DATABASE_HOURS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from backups_app import config
 from backups_app.errors import Busy, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
-from backups_app.operations import api, backup, drill, housekeeping, liveness, restore, validation
+from backups_app.operations import api, backup, blocking, drill, housekeeping, liveness, restore, validation
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
 from backups_app.systems import vault
 
@@ -35,6 +35,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.STOP_API: api.stop_api,
     Kind.START_API: api.start_api,
     Kind.MIGRATE_DATABASE: api.migrate_database,
+    Kind.END_SESSIONS: blocking.end_blocking_sessions,
 }
 
 
@@ -73,6 +74,8 @@ def request_restore(
         raise Refused(backup.why_not_restorable)
     if run_migrations:
         api.insist_on_managed(config.api())
+    else:
+        api.insist_on_reachable(config.api())
     parameters = {"run_migrations": run_migrations, "without_safety_backup": without_safety_backup}
     return _request_replacement(Kind.RESTORE, reason, {"backup": backup, "parameters": parameters, **who})
 
@@ -81,6 +84,7 @@ def request_undo_restore(event: RestoreEvent, *, reason: str, **who: Any) -> Ope
     """Swap the database that ``event`` replaced back in."""
     if event.why_not_undoable:
         raise Refused(event.why_not_undoable)
+    api.insist_on_reachable(config.api())
     parameters = {"event": event.pk}
     return _request_replacement(
         Kind.UNDO_RESTORE, reason, {"backup": event.backup, "parameters": parameters, **who}
@@ -100,6 +104,12 @@ def request_api_start(*, reason: str, **who: Any) -> Operation:
 def request_migrate_database(*, reason: str, **who: Any) -> Operation:
     """Run the migrations in the API's container."""
     return _request_api(Kind.MIGRATE_DATABASE, reason, who)
+
+
+def request_end_sessions(pids: Iterable[int], *, operation: Operation, reason: str, **who: Any) -> Operation:
+    """End those of the sessions that block ``operation``; where all workers are held up, use `run_here`."""
+    parameters = blocking.request_parameters(operation, pids, reason)
+    return request(Kind.END_SESSIONS, parameters=parameters, reason=reason, **who)
 
 
 def find_backup(name: str) -> Backup:

@@ -118,6 +118,10 @@ REQUIRED_COLUMNS = env.str(
 )
 CONTENT_ALARM_PERCENT = env.float("CONTENT_ALARM_PERCENT", default=20)
 EXPECTED_REVISION = env.str("EXPECTED_REVISION", default="")
+# Every migration revision of the managed system, oldest first.
+KNOWN_REVISIONS = env.list(
+    "KNOWN_REVISIONS", default=["17f4914834ef", "c10a8618571d", "d59b26b7dd93", "8d13a4dfeb1d"]
+)
 
 # Shown in the runbooks, as: Database team: 4711; Out of hours: 112
 CONTACTS = env.str("CONTACTS", default="")

@@ -34,9 +34,9 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
         """Queued, and still wanted."""
         return self.filter(state=Operation.State.QUEUED, expires_at__gt=now).order_by("created_at", "pk")
 
-    def silent(self, now: datetime) -> Self:
-        """Running by their state, but without a sign of life for two minutes."""
-        return self.running().filter(heartbeat_at__lt=now - SILENT_FOR)
+    def silent(self, now: datetime, *, silent_for: timedelta = SILENT_FOR) -> Self:
+        """Running by their state, but without a sign of life for two minutes, or as long as is said."""
+        return self.running().filter(heartbeat_at__lt=now - silent_for)
 
     def claim(self, pk: int, *, host: str, pid: int) -> Operation | None:
         """Start a queued operation: its row if this caller is the one that starts it, else None.
@@ -116,7 +116,6 @@ class Operation(Kept):
             Kind.VALIDATE_DATABASE,
             Kind.RESTORE,
             Kind.UNDO_RESTORE,
-            Kind.STOP_API,
             Kind.START_API,
             Kind.MIGRATE_DATABASE,
         }
@@ -261,12 +260,12 @@ class Operation(Kept):
         """Close this running row; False when it no longer belongs to this token."""
         return self.update_held(state=state, finished_at=timezone.now(), **changes)
 
-    def interrupt(self, error: str) -> bool:
+    def interrupt(self, error: str, *, silent_for: timedelta = SILENT_FOR) -> bool:
         """Close the row of a dead worker; False when it gave a sign of life meanwhile."""
         now = timezone.now()
         return bool(
-            Operation.objects.silent(now)
-            .filter(pk=self.pk)
+            Operation.objects.running()
+            .filter(pk=self.pk, token=self.token, heartbeat_at__lt=now - silent_for)
             .update(state=self.State.INTERRUPTED, finished_at=now, error=error)
         )
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
+from django.db import Error as RecordsError
+
 from backups_app import config
-from backups_app.errors import ContainerProblem, NotConfigured, QradminError
+from backups_app.errors import ContainerProblem, NotConfigured, QradminError, UnhealthyDatabase
 from backups_app.models import Operation
+from backups_app.models.operation import OperationQuerySet
 from backups_app.operations import validation
-from backups_app.operations.journal import Journal
+from backups_app.operations.journal import Journal, patiently
 from backups_app.systems.api_container import Api
-from backups_app.systems.postgres.health import check_database
+from backups_app.systems.postgres.health import Expectations, check_database
 from backups_app.systems.processes import no_watch
+
+log = logging.getLogger(__name__)
 
 
 class Teller(Protocol):
@@ -27,7 +34,7 @@ class Teller(Protocol):
 
 
 class Downtime:
-    """How long the API was down, in seconds; None while nobody stopped it."""
+    """How long the API was down, in seconds; None while nobody stopped it, or it is down still."""
 
     def __init__(self) -> None:
         self._stopped_at: float | None = None
@@ -48,38 +55,63 @@ def insist_on_managed(api: Api) -> None:
             "The API is not managed: set API_CONTAINER to its container's name,"
             " or take a backup without stopping the API."
         )
-    if not api.state().exists:
+    insist_on_reachable(api)
+
+
+def insist_on_reachable(api: Api) -> None:
+    """ContainerProblem when a container is set, but the engine or the container is not there."""
+    if api.is_managed and not api.state().exists:
         raise ContainerProblem(f"There is no container {api.describe()}: check API_CONTAINER.")
+
+
+def expectations_of_the_api() -> Expectations:
+    """What a database must have before the API may start on it.
+
+    It re-creates the tables of a database that it finds wanting. Any one revision will do: IT staff is told
+    how it compares, and running the migrations needs the API's container to run.
+    """
+    return replace(config.expectations(), revision=None)
 
 
 @contextmanager
 def api_stopped(journal: Journal) -> Iterator[None]:
     """The API is stopped within this block and started in the end, whatever happens.
 
-    An API that was not running before stays stopped.
+    An API that was not running before stays stopped. It is not stopped on a database on which it could
+    not be started again.
     """
-    api = config.api()
+    api, downtime = config.api(), Downtime()
     insist_on_managed(api)
-    if not stop_for(journal, api, Downtime()):
+    if api.state().running:
+        with journal.stage("Check that the API can be started again"):
+            _insist_on_a_way_back()
+    if not stop_for(journal, api, downtime):
         yield
         return
     try:
         yield
     finally:
-        bring_back(journal, api)
+        if bring_back(journal, api):
+            downtime.end()
+        journal.result["downtime_seconds"] = downtime.seconds
 
 
 def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
     """Stop the API for this operation; False when it is not managed or was not running.
 
-    The intent is stored first: from then on housekeeping starts the API if this worker dies.
+    The intent is stored first: from then on housekeeping starts the API if this worker dies. An API that
+    is down because such an operation died is started in the end, too.
     """
     if not api.is_managed:
         return False
-    if not api.state().running:
+    insist_on_reachable(api)
+    is_owed_by_others = _debts().exclude(pk=journal.operation.pk).exists()
+    if not is_owed_by_others and not api.state().running:
         journal.note("The API was not running: it stays stopped.")
         return False
     store_intent(journal.operation, is_intended=True)
+    if is_owed_by_others:
+        _forgive_others(journal.operation, f"{journal.operation} starts the API in its end.")
     downtime.begin()
     try:
         with journal.stage("Stop the API"):
@@ -93,13 +125,19 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
 def bring_back(teller: Teller, api: Api) -> bool:
     """Start the API on a validated database and wait until it is healthy; whether that worked.
 
-    A failure is told and leaves the intent stored: housekeeping tries again.
+    A failure is told and leaves the intent stored: housekeeping tries again. Somebody who stops the API
+    by hand meanwhile withdraws the intent.
     """
+    if not is_owed(teller.operation):
+        teller.note("The API stays stopped, as was asked by hand meanwhile.", level="warning")
+        return False
     try:
         start_validated(teller, api)
     except QradminError as error:
         teller.note(
-            f"The API could not be started: {error.message} It is tried again every minute.", level="error"
+            f"The API could not be started: {error.message} It is tried again every minute.",
+            level="error",
+            log=error.detail,
         )
         return False
     return True
@@ -111,7 +149,7 @@ def start_validated(teller: Teller, api: Api) -> None:
     No cancel and no time limit ends this: the API has to come back.
     """
     validation.insist_on_healthy(
-        check_database(config.managed_database(), config.expectations(), watch=no_watch)
+        check_database(config.managed_database(), expectations_of_the_api(), watch=no_watch)
     )
     began = time.monotonic()
     api.start()
@@ -119,33 +157,76 @@ def start_validated(teller: Teller, api: Api) -> None:
     report = api.wait_healthy(no_watch)
     for line in report.notes:
         teller.note(line)
-    teller.note(f"The API is {report.outcome}.", seconds=report.seconds)
-    store_intent(teller.operation, is_intended=False)
+    teller.note(f"The API is {report.outcome}.", seconds=round(report.seconds, 3))
+    _forgive(teller.operation)
 
 
 def store_intent(operation: Operation, *, is_intended: bool) -> None:
     """Whether this operation still owes the API a start; kept even when the claim is lost."""
-    Operation.objects.filter(pk=operation.pk).update(api_stop_intended=is_intended)
+    patiently(lambda: Operation.objects.filter(pk=operation.pk).update(api_stop_intended=is_intended))
     operation.api_stop_intended = is_intended
 
 
+def is_owed(operation: Operation) -> bool:
+    """Whether this operation stopped the API, and nobody has said since that it shall stay so."""
+    try:
+        return patiently(lambda: _debts().filter(pk=operation.pk).exists())
+    except RecordsError:
+        return operation.api_stop_intended
+
+
+def _insist_on_a_way_back() -> None:
+    checks = check_database(config.managed_database(), expectations_of_the_api(), watch=no_watch)
+    try:
+        validation.insist_on_healthy(checks)
+    except UnhealthyDatabase as error:
+        raise UnhealthyDatabase(
+            f"The API was not stopped, because it could not be started again. {error.message}"
+        ) from error
+
+
+def _debts() -> OperationQuerySet:
+    return Operation.objects.filter(api_stop_intended=True)
+
+
+def _forgive(operation: Operation) -> None:
+    """The API runs: neither this operation nor one that has ended owes it a start."""
+    try:
+        store_intent(operation, is_intended=False)
+        _debts().exclude(state__in=Operation.ACTIVE).update(api_stop_intended=False)
+    except RecordsError:
+        log.exception("%s: it could not be stored that the API runs; housekeeping looks again", operation)
+
+
+def _forgive_others(operation: Operation, why: str) -> None:
+    for other in _debts().exclude(pk=operation.pk):
+        store_intent(other, is_intended=False)
+        other.note(why)
+
+
 def stop_api(journal: Journal) -> None:
-    """The operation: stop the API by hand; it stays stopped until somebody starts it."""
+    """The operation: stop the API by hand; it stays stopped until somebody starts it.
+
+    An operation that is about to start it again, or housekeeping in its place, does so no more.
+    """
     api = config.api()
     insist_on_managed(api)
+    _forgive_others(journal.operation, "The API was stopped by hand: it is not started again from here.")
     if not api.state().running:
         journal.note("The API was already stopped.")
         return
     with journal.stage("Stop the API"):
         api.stop(journal.watch)
-    journal.consequence = "The API is stopped."
+    journal.result["api"] = "stopped"
 
 
 def start_api(journal: Journal) -> None:
     """The operation: start the API by hand, on a validated database."""
     api = config.api()
     insist_on_managed(api)
+    journal.consequence = ""
     start_validated(journal, api)
+    journal.result["api"] = "running"
 
 
 def migrate_database(journal: Journal) -> None:
@@ -158,6 +239,8 @@ def migrate_database(journal: Journal) -> None:
 def run_migrations(journal: Journal, api: Api) -> None:
     """Bring the live database to its newest revision; ContainerProblem with the output when that fails."""
     insist_on_managed(api)
+    if not api.state().running:
+        raise ContainerProblem("The migrations run in the API's container, which is stopped: start it first.")
     command = config.migrate_command()
     with journal.stage(f"Run {' '.join(command)}"):
         outcome = api.run(command, watch=journal.watch)

@@ -38,7 +38,8 @@ def create_backup(journal: Journal) -> None:
     origin = Backup.Origin.SCHEDULED if is_scheduled else Backup.Origin.MANUAL
     if journal.operation.parameters.get("stop_api"):
         with api_stopped(journal):
-            take_backup(journal, origin=origin)
+            backup = take_backup(journal, origin=origin)
+        Backup.objects.filter(pk=backup.pk).update(is_api_stopped=True)
     else:
         take_backup(journal, origin=origin)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -13,6 +14,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.models.operation import SILENT_FOR
 from backups_app.operations import api as api_lifecycle
 from backups_app.operations import liveness
 from backups_app.operations.masking import masked
@@ -20,8 +22,12 @@ from backups_app.systems.postgres import activity, databases
 
 UNRECORDED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
+SUSPICIOUS_FOR = timedelta(seconds=15)
 
 log = logging.getLogger(__name__)
+
+# The operations that the last look of `rescue` found without a process, and their last sign of life.
+_suspects: dict[int, datetime | None] = {}
 
 
 class Aftermath:
@@ -57,14 +63,24 @@ def keep_house() -> None:
 def close_dead_operations() -> None:
     """Running rows without a sign of life: end their sessions, then mark them interrupted."""
     for operation in Operation.objects.silent(timezone.now()):
-        _end_sessions(operation)
-        if operation.interrupt(
-            "Its worker stopped without a word, so it was marked as interrupted. It is not started again."
-            f" {_what_was_touched(operation)}"
-        ):
-            Aftermath(operation).note(
-                "No sign of life for two minutes: marked as interrupted.", level="error"
-            )
+        _close(operation, SILENT_FOR, "No sign of life for two minutes: marked as interrupted.")
+
+
+def rescue() -> None:
+    """Between two housekeepings: what was running on this machine and whose process is gone.
+
+    Each worker looks every few seconds, so that the API comes back soon after a kill or a reboot. Two looks
+    in a row have to find it silent: the site's database may have been away, and the worker with it.
+    """
+    silent = Operation.objects.silent(timezone.now(), silent_for=SUSPICIOUS_FOR)
+    gone = [operation for operation in silent if liveness.is_process_gone(operation)]
+    dead = [operation for operation in gone if _suspects.get(operation.pk) == operation.heartbeat_at]
+    _suspects.clear()
+    _suspects.update({operation.pk: operation.heartbeat_at for operation in gone})
+    closed = [_close(one, SUSPICIOUS_FOR, "Its process is gone: marked as interrupted.") for one in dead]
+    if any(closed):
+        for duty in (clean_up_leftovers, resolve_interrupted_restores, start_the_api_again):
+            _do(duty)
 
 
 def clean_up_leftovers() -> None:
@@ -150,6 +166,18 @@ def _do(duty: Callable[[], object]) -> None:
         log.warning("Housekeeping, %s: %s", duty.__name__, error.message)
     except Exception:  # noqa: BLE001 - logged, without secrets
         log.error("Housekeeping, %s\n%s", duty.__name__, masked(traceback.format_exc()))  # noqa: TRY400
+
+
+def _close(operation: Operation, silent_for: timedelta, why: str) -> bool:
+    _end_sessions(operation)
+    is_closed = operation.interrupt(
+        "Its worker stopped without a word, so it was marked as interrupted. It is not started again."
+        f" {_what_was_touched(operation)}",
+        silent_for=silent_for,
+    )
+    if is_closed:
+        Aftermath(operation).note(why, level="error")
+    return is_closed
 
 
 def _end_sessions(operation: Operation) -> None:

@@ -8,17 +8,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from backups_app.models import WorkerBeat
+from backups_app.models import Operation, WorkerBeat
 
 BEAT_SECONDS = 10
 PARENT_SECONDS = 0.5
+CLOCK_TOLERANCE_SECONDS = 30
 
 log = logging.getLogger(__name__)
 
@@ -32,12 +34,26 @@ def beat(name: str) -> None:
     WorkerBeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
 
 
-def start_beat() -> threading.Thread:
-    """Beat every ten seconds for as long as this process lives."""
+def start_beat(beside: Callable[[], None] | None = None) -> threading.Thread:
+    """Beat every ten seconds for as long as this process lives, and call ``beside`` after each beat.
+
+    ``beside`` has a thread of its own and may take its time: it is not called again before it is done.
+    """
     name = f"{socket.gethostname()}:{os.getpid()}"
-    thread = threading.Thread(target=_keep_beating, args=(name,), name="worker-beat", daemon=True)
+    thread = threading.Thread(target=_keep_beating, args=(name, beside), name="worker-beat", daemon=True)
     thread.start()
     return thread
+
+
+def is_process_gone(operation: Operation) -> bool:
+    """Whether the process that claimed ``operation`` on this machine has ended; False when in doubt."""
+    if operation.host != socket.gethostname() or not operation.pid or operation.started_at is None:
+        return False
+    if not Path("/proc/self/stat").exists():
+        return False
+    began = _process_start(operation.pid)
+    # After a reboot, or a restart of the container, another process may have its number.
+    return began is None or began > operation.started_at.timestamp() + CLOCK_TOLERANCE_SECONDS
 
 
 def announce_stop() -> None:
@@ -74,8 +90,9 @@ def forget_dead_workers() -> None:
     WorkerBeat.objects.filter(at__lt=timezone.now() - timedelta(days=1)).delete()
 
 
-def _keep_beating(name: str) -> None:
+def _keep_beating(name: str, beside: Callable[[], None] | None) -> None:
     pause = threading.Event()
+    helper: threading.Thread | None = None
     while True:
         try:
             beat(name)
@@ -83,7 +100,31 @@ def _keep_beating(name: str) -> None:
             log.warning("The worker's sign of life could not be written", exc_info=True)
         finally:
             connections.close_all()
+        if beside is not None and (helper is None or not helper.is_alive()):
+            helper = threading.Thread(target=_call, args=(beside,), name="beside-beat", daemon=True)
+            helper.start()
         pause.wait(BEAT_SECONDS)
+
+
+def _call(beside: Callable[[], None]) -> None:
+    try:
+        beside()
+    except Exception:
+        log.exception("What goes on beside the worker's sign of life failed")
+    finally:
+        connections.close_all()
+
+
+def _process_start(pid: int) -> float | None:
+    """When the process began, in seconds since 1970; None when it is not there or has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return None
+    if fields[0] in "ZX":
+        return None
+    return time.time() - uptime + int(fields[19]) / os.sysconf("SC_CLK_TCK")
 
 
 def _watch_parent(parent: int) -> None:

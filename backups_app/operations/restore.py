@@ -64,8 +64,10 @@ def restore_backup(journal: Journal) -> None:
         raise
     finally:
         _settle(event)
-    _run_wanted_migrations(journal, event)
-    _compare(journal, event, server)
+    try:
+        _run_wanted_migrations(journal, event)
+    finally:
+        _compare(journal, event, server)
 
 
 def undo_restore(journal: Journal) -> None:
@@ -92,6 +94,7 @@ def undo_restore(journal: Journal) -> None:
 
 def _record_present_state(journal: Journal, event: RestoreEvent, server: Server) -> None:
     with journal.stage("Record the present state"):
+        api_lifecycle.insist_on_reachable(config.api())
         _insist_on_a_live_database(server)
         problems = preflight.restore_problems(server)
         if problems:
@@ -117,10 +120,8 @@ def _insist_on_a_live_database(server: Server) -> None:
 def _insist_on_sound_copy(journal: Journal, staged: Staged) -> None:
     """The API re-creates the tables of a database that does not pass its checks: none may get there."""
     with journal.stage("Check the restored copy as a live database"):
-        checks = check_database(staged.server, config.expectations(), watch=journal.watch)
+        checks = check_database(staged.server, api_lifecycle.expectations_of_the_api(), watch=journal.watch)
     validation.tell_checks(journal, checks)
-    if journal.operation.parameters.get("run_migrations"):
-        checks = [check for check in checks if check.name != "revision"]
     bad = validation.failed(checks)
     if bad:
         told = f"{bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
@@ -139,19 +140,20 @@ def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
 
 def _put_in_place(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
     """Stop the API, swap, start it; swap back when it does not become healthy."""
-    api = config.api()
-    downtime = Downtime()
+    api, downtime = config.api(), Downtime()
     was_running = api_lifecycle.stop_for(journal, api, downtime)
     try:
         _swap(journal, event, server, staged)
-    except BaseException:
         if was_running:
-            api_lifecycle.bring_back(journal, api)
+            _start_or_swap_back(journal, event, server, staged, api)
+            downtime.end()
+    except BaseException:
+        if was_running and api_lifecycle.bring_back(journal, api):
+            downtime.end()
         raise
-    if was_running:
-        _start_or_swap_back(journal, event, server, staged, api)
-    downtime.end()
-    event.change(downtime_seconds=downtime.seconds)
+    finally:
+        with suppress(RecordsError):
+            patiently(lambda: event.change(downtime_seconds=downtime.seconds))
 
 
 def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
@@ -216,6 +218,9 @@ def _tell_where_it_stands(journal: Journal, event: RestoreEvent, server: Server,
 def _start_or_swap_back(
     journal: Journal, event: RestoreEvent, server: Server, staged: Staged, api: Api
 ) -> None:
+    if not api_lifecycle.is_owed(journal.operation):
+        journal.warn("The API stays stopped, as was asked by hand meanwhile.")
+        return
     try:
         api_lifecycle.start_validated(journal, api)
     except (ContainerProblem, UnhealthyDatabase) as error:
@@ -232,7 +237,7 @@ def _start_or_swap_back(
 
 
 def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: Staged, api: Api) -> None:
-    """The database that was live is live again; the restored one is dropped."""
+    """The database that was live is live again; the restored one is dropped. The caller starts the API."""
     restored = staged.server.database
     # Told first: if this worker dies in here, housekeeping finds by the names what is live.
     patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
@@ -247,7 +252,6 @@ def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: St
         staged.is_kept = False
     else:
         event.undoes.change(outcome=RestoreEvent.Outcome.RESTORED)
-    api_lifecycle.bring_back(journal, api)
 
 
 def _stop_quietly(journal: Journal, api: Api) -> None:
@@ -278,7 +282,11 @@ def _settle(event: RestoreEvent) -> None:
 def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
     if not journal.operation.parameters.get("run_migrations"):
         return
-    api_lifecycle.run_migrations(journal, config.api())
+    api = config.api()
+    if not api.state().running:
+        journal.warn("The migrations were not run, because the API is stopped: start it, then run them.")
+        return
+    api_lifecycle.run_migrations(journal, api)
     checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
     validation.tell_checks(journal, checks)
     event.change(revision_after=_live_revision(config.managed_database(), journal))

@@ -65,6 +65,12 @@ SELECT EXISTS (
        AND coalesce(wait_event_type, '') NOT IN ('Lock', 'Client'))
 """
 
+_END_THESE = f"""
+SELECT a.pid, CASE WHEN {MAY_END} THEN pg_catalog.pg_terminate_backend(a.pid) ELSE false END
+{_FROM_ACTIVITY}
+   AND a.pid = ANY (%s)
+"""
+
 _WHO = """
 SELECT coalesce(usename::text, backend_type, 'a background process'), coalesce(application_name, ''), pid
   FROM pg_catalog.pg_stat_activity
@@ -150,6 +156,16 @@ def end_sessions(server: Server, *, application_prefix: str) -> int:
         raise ValueError("an empty prefix would end every session of the server")
     with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
         return int(one_row(connection, _END_BY_NAME, {"prefix": application_prefix})[0])
+
+
+def end_these(server: Server, pids: Iterable[int]) -> dict[int, bool]:
+    """End the sessions of these process ids; for each that is there, whether it was told to end.
+
+    False where this role may not end it: it needs to be a member of the session's role, or of
+    pg_signal_backend.
+    """
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        return {int(pid): bool(is_told) for pid, is_told in connection.execute(_END_THESE, (list(pids),))}
 
 
 def end_sessions_of(connection: psycopg.Connection[TupleRow], names: Iterable[str]) -> int:
