@@ -75,7 +75,7 @@ def test_no_password_is_in_the_records_the_files_or_the_log(
         assert OWNER_PASSWORD not in file.read_text()
 
 
-@pytest.mark.parametrize("password", ["s3cret pa/ss%wörd", OWNER_PASSWORD])
+@pytest.mark.parametrize("password", ["s3cret pa/ss%wörd", OWNER_PASSWORD], ids=["odd", "plain"])
 def test_a_password_that_an_error_repeats_is_masked_everywhere(
     site: Site,
     settings: Settings,
