@@ -26,8 +26,13 @@ SITE_FOLDER = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-"))
 atexit.register(shutil.rmtree, SITE_FOLDER, ignore_errors=True)
 DATABASES["default"]["TEST"] = {"NAME": str(SITE_FOLDER / "site.sqlite3")}  # noqa: F405
 
+# Django's test client logs in without a request; the tests of the throttle switch it on.
+AXES_ENABLED = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
+
+# No collected static files here: Django serves them to the browser tests by itself.
+MIDDLEWARE = [name for name in MIDDLEWARE if "whitenoise" not in name]  # noqa: F405
