@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from deploy.demo import embedded, sample
+from deploy.demo import accounts, embedded, sample
 from deploy.demo.place import ROOT, Place
 
 MAJOR = 16
@@ -235,7 +235,7 @@ def program(
     """Run a program for as long as the block lasts, or until this process ends in whatever way."""
     with log.open("ab") as output:
         process: subprocess.Popen[bytes] = subprocess.Popen(
-            embedded.guarded(argv, embedded.Account.caller(), "TERM"),
+            accounts.guarded(argv, accounts.Account.caller(), "TERM"),
             cwd=ROOT,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
