@@ -8,7 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -148,8 +148,10 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     @acting("control_api")
     def api_view(self, request: HttpRequest, what: str) -> HttpResponse:
         ask = API_REQUESTS.get(what)
+        if ask is None:
+            raise Http404(_("There is no such deed."))
         form = ReasonForm(request.POST)
-        if ask is None or not form.is_valid():
+        if not form.is_valid():
             messages.error(request, _("A reason is needed: it stands in the audit history."))
             return redirect("admin:index")
         return asked(

@@ -27,13 +27,22 @@ def pin_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup) ->
             return redirect("admin:backups_app_backup_change", backup.pk)
         if request.POST.get("unpin") == "1":
             _set_pin(backup, is_pinned=False, reason="")
+            _note(backup, f"The pin was taken away by {request.user.get_username()}.")
             messages.success(request, _("The pin was taken away."))
             return redirect("admin:backups_app_backup_change", backup.pk)
         if form.is_valid():
-            _set_pin(backup, is_pinned=True, reason=form.cleaned_data["reason"])
+            reason = form.cleaned_data["reason"]
+            _set_pin(backup, is_pinned=True, reason=reason)
+            _note(backup, f"Pinned by {request.user.get_username()}: {reason}")
             messages.success(request, _("Pinned: no clean-up removes it."))
             return redirect("admin:backups_app_backup_change", backup.pk)
     return admin.page(request, TEMPLATE, backup, {"form": form})
+
+
+def _note(backup: Backup, what: str) -> None:
+    """In the trail of the operation that made it; an imported file may have none."""
+    if backup.operation is not None:
+        backup.operation.note(what)
 
 
 def _set_pin(backup: Backup, *, is_pinned: bool, reason: str) -> None:
