@@ -25,7 +25,8 @@ class BackupsConfig(AppConfig):
         from django.db.models.signals import post_migrate
         from django_q.signals import post_spawn
 
-        from backups_app import checks  # noqa: F401 - registers the start-up checks
+        # registered by being imported: start-up checks, and the moment of each login
+        from backups_app import checks, deployment_checks, reauthentication  # noqa: F401
         from backups_app.schedules import make_schedules
 
         post_migrate.connect(make_schedules, sender=self, dispatch_uid="backups_app.schedules")

@@ -22,7 +22,7 @@ def check_settings(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:
 
 
 def _problems() -> Iterator[CheckMessage]:
-    if not settings.SECRET_KEY:
+    if not settings.IS_SECRET_KEY_SET:
         yield Error("SECRET_KEY is not set.", hint="Set it to a long random text.", id="qradmin.E001")
     for number, read in enumerate(_READ, start=2):
         yield from _tried(read, f"qradmin.E{number:03}")

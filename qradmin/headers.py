@@ -1,7 +1,10 @@
-"""Response headers that Django does not send by itself."""
+"""Headers: those that Django does not send by itself, and the one that says where a request comes from."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
 CONTENT_SECURITY_POLICY = (
@@ -23,3 +26,12 @@ def security_headers(
         return response
 
     return add_headers
+
+
+def client_address(request: HttpRequest) -> str:
+    """Where a login comes from: behind our proxy its word, which it puts last; else the connection's end."""
+    if settings.BEHIND_TLS_PROXY:
+        forwarded = str(request.headers.get("X-Forwarded-For", "")).split(",")[-1].strip()
+        with suppress(ValueError):
+            return str(ip_address(forwarded))
+    return str(request.META.get("REMOTE_ADDR", ""))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+from datetime import timedelta
 from pathlib import Path
 
-from environ import FileAwareEnv
+from qradmin.environment import Environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
-env = FileAwareEnv()
+env = Environment()
 if (BASE_DIR / ".env").is_file():
     env.read_env(str(BASE_DIR / ".env"))
 
@@ -16,6 +18,9 @@ if (BASE_DIR / ".env").is_file():
 
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="")
+# The checks refuse to start without one; until they have spoken, nothing may be signed with an empty key.
+IS_SECRET_KEY_SET = bool(SECRET_KEY)
+SECRET_KEY = SECRET_KEY or secrets.token_urlsafe(50)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
@@ -28,10 +33,12 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "django.contrib.humanize",
     "django_q",
+    "axes",
     "backups_app.apps.BackupsConfig",
 ]
 
 MIDDLEWARE = [
+    "qradmin.health.answer_health",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "qradmin.headers.security_headers",
@@ -42,6 +49,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "qradmin.urls"
@@ -78,16 +86,16 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- The queue --------------------------------------------------------------------------------------
 
-OPERATION_TIME_LIMIT = env.int("OPERATION_TIME_LIMIT", default=4 * 3600)
+OPERATION_TIME_LIMIT = env.int("OPERATION_TIME_LIMIT", default=14400, least=1)
 Q_CLUSTER = {
     "name": "qradmin",
     "label": "Queue",
     "orm": "default",
     "broker_class": "backups_app.broker.AtMostOnceBroker",
-    "workers": env.int("QUEUE_WORKERS", default=2),
+    "workers": env.int("QUEUE_WORKERS", default=2, least=1),
     "queue_limit": 2,
     "bulk": 1,
-    "poll": env.float("QUEUE_POLL_SECONDS", default=0.2),
+    "poll": env.float("QUEUE_POLL_SECONDS", default=0.2, least=0.01),
     "timeout": OPERATION_TIME_LIMIT + 600,
     "retry": OPERATION_TIME_LIMIT + 1200,
     "max_attempts": 1,
@@ -105,8 +113,8 @@ BACKUP_LOCATIONS = env.str("BACKUP_LOCATIONS", default=f"working={BASE_DIR / 'va
 BACKUP_COMPRESSION = env.str("BACKUP_COMPRESSION", default="best")
 BACKUP_KEEP = env.str("BACKUP_KEEP", default="5")
 POSTGRES_CLIENT_FOLDERS = env.list("POSTGRES_CLIENT_FOLDERS", default=[])
-SAFETY_BACKUP_TIME_LIMIT = env.int("SAFETY_BACKUP_TIME_LIMIT", default=180)
-STALL_TIME_LIMIT = env.int("STALL_TIME_LIMIT", default=600)
+SAFETY_BACKUP_TIME_LIMIT = env.int("SAFETY_BACKUP_TIME_LIMIT", default=180, least=1)
+STALL_TIME_LIMIT = env.int("STALL_TIME_LIMIT", default=600, least=1)
 REPLACED_DATABASE_HOURS = env.float("REPLACED_DATABASE_HOURS", default=24)
 REQUIRED_TABLES = env.list("REQUIRED_TABLES", default=["qr_codes", "alembic_version"])
 REQUIRED_COLUMNS = env.str(
@@ -135,7 +143,7 @@ API_CONTAINER = env.str("API_CONTAINER", default="")
 API_HEALTH_URL = env.str("API_HEALTH_URL", default="")
 API_MIGRATE_COMMAND = env.str("API_MIGRATE_COMMAND", default="alembic upgrade head")
 API_STOP_GRACE = env.int("API_STOP_GRACE", default=10)
-API_HEALTHY_TIME_LIMIT = env.int("API_HEALTHY_TIME_LIMIT", default=120)
+API_HEALTHY_TIME_LIMIT = env.int("API_HEALTHY_TIME_LIMIT", default=120, least=1)
 DOCKER_HOST = env.str("DOCKER_HOST", default="")
 
 # --- Object stores ----------------------------------------------------------------------------------------
@@ -153,7 +161,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 LOGIN_URL = "admin:login"
-SESSION_COOKIE_AGE = env.int("SESSION_HOURS", default=12) * 3600
+SESSION_COOKIE_AGE = round(env.float("SESSION_HOURS", default=12, least=0.1) * 3600)
+# Before a restore the password is asked for again when it was last given longer ago; 0 asks each time.
+REAUTHENTICATION_MINUTES = env.float("REAUTHENTICATION_MINUTES", default=15)
 SESSION_COOKIE_HTTPONLY = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
@@ -161,15 +171,35 @@ HTTPS_ONLY = env.bool("HTTPS_ONLY", default=False)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SECURE_HSTS_SECONDS = 31536000 if HTTPS_ONLY else 0
-if env.bool("BEHIND_TLS_PROXY", default=False):
+SECURE_HSTS_INCLUDE_SUBDOMAINS = HTTPS_ONLY
+# Whether a name goes into the browsers' preload lists is for the owner of its domain to decide.
+SILENCED_SYSTEM_CHECKS = ["security.W021"]
+BEHIND_TLS_PROXY = env.bool("BEHIND_TLS_PROXY", default=False)
+if BEHIND_TLS_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Failed logins are counted for each pair of name and address.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = env.int("LOGIN_ATTEMPTS", default=5, least=1)
+AXES_COOLOFF_TIME = timedelta(minutes=env.float("LOGIN_PAUSE_MINUTES", default=15, least=0.1))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "qradmin.headers.client_address"
+AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
+# --- Health ------------------------------------------------------------------------------------------------
+
+HEALTH_BACKUP_HOURS = env.float("HEALTH_BACKUP_HOURS", default=26, least=0.1)
 
 # --- Language, time, static files, logs ---------------------------------------------------------------------
 
 LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
 LOCALE_PATHS = [BASE_DIR / "locale"]
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env.time_zone("TIME_ZONE", default="UTC")
 USE_TZ = True
 
 STATIC_URL = "static/"
@@ -183,11 +213,23 @@ STORAGES = {
     },
 }
 
+LOG_LEVELS = ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LOG_FORMAT = env.choice("LOG_FORMAT", ["json", "text"], default="text" if DEBUG else "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {"django_q": {"level": "WARNING"}, "django-q": {"level": "WARNING"}},
+    "formatters": {"json": {"()": "qradmin.logs.JsonLines"}, "text": {"()": "qradmin.logs.TextLines"}},
+    "filters": {"operation": {"()": "qradmin.logs.OperationNames"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["operation"]}
+    },
+    "root": {"handlers": ["console"], "level": env.choice("LOG_LEVEL", LOG_LEVELS, default="INFO")},
+    "loggers": {
+        "django": {"handlers": [], "level": "INFO", "propagate": True},
+        "django_q": {"level": "WARNING"},
+        "django-q": {"level": "WARNING"},
+    },
 }
+
+# What was set to something unusable: the start-up checks name each.
+ENVIRONMENT_PROBLEMS = env.problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from django.db import Error as RecordsError
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.utils import timezone
 
-from backups_app import config
+from backups_app import config, log_context
 from backups_app.errors import (
     BadBackup,
     Cancelled,
@@ -123,9 +124,8 @@ class Journal:
         self.moved()
         what, detail = masked(what), masked(detail)
         log_level = {"warning": logging.WARNING, "error": logging.ERROR}.get(level, logging.INFO)
-        log.log(
-            log_level, "%s: %s", self.operation, what, extra={"operation": self.operation.pk, "step": what}
-        )
+        extra = {"step": self._step or what, "seconds": detail.get("seconds")}
+        log.log(log_level, "%s: %s", self.operation, what, extra=extra)
         self._unwritten.append(Step(operation=self.operation, level=level, what=what, detail=detail))
         try:
             self._write_notes()
@@ -275,9 +275,20 @@ def open_journal(
     Errors end here, in the record: read ``operation.state`` afterwards. Only what is no Exception (a
     time-out of the queue, Ctrl-C) goes on to the caller.
     """
-    journal = Journal(operation, on_note=on_note, on_progress=on_progress)
+    with log_context.about(operation=operation.pk, user=operation.requested_by_name or None):
+        yield from _opened(Journal(operation, on_note=on_note, on_progress=on_progress))
+
+
+def _opened(journal: Journal) -> Iterator[Journal]:
+    operation = journal.operation
     ended = threading.Event()
-    heart = threading.Thread(target=journal._keep_looking, args=(ended,), daemon=True, name="heartbeat")  # noqa: SLF001
+    look = contextvars.copy_context().run
+    heart = threading.Thread(
+        target=look,
+        args=(journal._keep_looking, ended),  # noqa: SLF001
+        daemon=True,
+        name="heartbeat",
+    )
     heart.start()
     try:
         yield journal

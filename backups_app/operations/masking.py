@@ -35,7 +35,8 @@ def _replaced(value: object, secrets: list[str]) -> object:
 
 def _secrets() -> list[str]:
     """As they are and as a URL holds them, the longest first."""
-    known = {settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN}
+    known = {settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN, settings.SECRET_KEY}
+    known |= {str(site.get("PASSWORD") or "") for site in settings.DATABASES.values()}
     known |= {_password(server) for server in (config.managed_database, config.drill_database)}
     spelled = {text for secret in known if secret for text in (secret, quote(secret, safe=""))}
     return sorted(spelled, key=len, reverse=True)
