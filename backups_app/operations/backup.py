@@ -234,7 +234,7 @@ def _insist_on_room(working: vault.Location, live: DatabaseFacts) -> None:
     free = working.free_bytes()
     if free is not None and free < needed:
         raise NoSpace(
-            f"{working.alias} has {free / 1e6:.0f} MB free, a backup needs {needed / 1e6:.0f} MB: make room."
+            f"{working.alias} has {free / 1e6:.1f} MB free, a backup needs {needed / 1e6:.1f} MB: make room."
         )
 
 

@@ -312,10 +312,15 @@ def _close_early(journal: Journal, error: BaseException) -> None:
     journal.note(message, level="warning" if is_wish else "error")
     journal.close(
         Operation.State.CANCELLED if is_wish else Operation.State.FAILED,
-        error=masked(f"{message} {journal.consequence}".strip()),
+        error=masked(f"{_sentence(message)} {journal.consequence}".strip()),
         error_detail=masked(detail),
         blame=_blame(error),
     )
+
+
+def _sentence(text: str) -> str:
+    """With a full stop, which the programs' own messages lack."""
+    return text if text.endswith((".", "!", "?", ";")) else f"{text}."
 
 
 def _told(error: BaseException) -> tuple[str, str]:

@@ -1,0 +1,221 @@
+"""What dead workers leave is found, told once and cleaned up; nothing is started again."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from backups_app import tasks
+from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.operations import housekeeping
+from backups_app.systems.postgres import swap
+from tests.operations.site import WHO, Site
+
+TOLD = "No sign of life for two minutes: marked as interrupted."
+
+
+def dead(operation: Operation, **changes: Any) -> Operation:
+    """Claimed by a worker that has not been heard of for three minutes."""
+    claimed = Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
+    assert claimed is not None
+    long_ago = timezone.now() - timedelta(minutes=3)
+    Operation.objects.filter(pk=operation.pk).update(heartbeat_at=long_ago, **changes)
+    return claimed
+
+
+def test_a_silent_operation_is_interrupted_once_and_never_started_again(one_folder: Site) -> None:
+    operation = dead(tasks.request_backup(**WHO))
+
+    housekeeping.keep_house()
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert operation.state == "interrupted"
+    assert operation.error.startswith("Its worker stopped without a word")
+    assert operation.error.endswith("The live database was not touched.")
+    assert operation.steps.filter(what=TOLD).count() == 1
+    assert Operation.objects.claim(operation.pk, host="here", pid=2) is None
+    assert tasks.run(operation.pk) == "was already started, or is no longer wanted"
+
+
+def test_a_living_operation_is_left_alone(one_folder: Site) -> None:
+    operation = tasks.request_backup(**WHO)
+    Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
+
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert operation.state == "running"
+
+
+def test_what_waited_too_long_is_given_up(one_folder: Site) -> None:
+    operation = tasks.request_backup(**WHO)
+    Operation.objects.filter(pk=operation.pk).update(expires_at=timezone.now())
+
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert operation.state == "expired"
+    assert "Nothing was touched." in operation.error
+
+
+def test_the_sessions_and_the_staging_database_of_a_dead_worker_go(one_folder: Site) -> None:
+    import psycopg
+
+    from tests.conftest import url_of
+
+    with one_folder.connected("postgres") as connection:
+        connection.execute("CREATE DATABASE qrdb_staging_1_abc")
+    operation = dead(
+        tasks.request_prove_backup(one_folder.backup(), **WHO),
+        leftovers=[{"what": "database", "name": "qrdb_staging_1_abc", "is_drill": True}],
+    )
+    orphan = psycopg.connect(
+        url_of(one_folder.server.at("qrdb_staging_1_abc")), application_name=operation.application_name
+    )
+
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert one_folder.databases() == {"qrdb"}
+    assert operation.leftovers == []
+    assert operation.steps.filter(what="Cleaned up: database qrdb_staging_1_abc.").count() == 1
+    with pytest.raises(psycopg.OperationalError):
+        orphan.execute("SELECT 1")
+    orphan.close()
+
+
+def test_the_half_file_of_a_dead_backup_goes_and_a_recorded_one_stays(one_folder: Site) -> None:
+    backup = one_folder.backup()
+    half = one_folder.working / ".qrdb_20250525_143022.sql.part"
+    half.write_text("half")
+    unrecorded = one_folder.working / "qrdb_20250525_143023.sql"
+    unrecorded.write_text("named, but its record was never written")
+    long_ago = time.time() - 60
+    os.utime(half, (long_ago, long_ago))
+    leftovers = [
+        {"what": "file", "name": name, "location": "working"} for name in (unrecorded.name, backup.name)
+    ]
+    dead(tasks.request_backup(**WHO), leftovers=leftovers)
+
+    housekeeping.keep_house()
+
+    assert one_folder.files() == {backup.name, f"{backup.name}.json"}
+
+
+def test_a_file_of_no_backup_is_never_removed(one_folder: Site) -> None:
+    foreign = [one_folder.working / name for name in ("notes.txt", ".hidden.part", "a_20250525_143022.sql")]
+    for path in foreign:
+        path.write_text("somebody's")
+        os.utime(path, (0, 0))
+
+    housekeeping.keep_house()
+
+    assert all(path.exists() for path in foreign)
+    for path in foreign:
+        path.unlink()
+
+
+def test_one_duty_that_fails_does_not_keep_the_others_from_being_done(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = dead(tasks.request_backup(**WHO))
+    real = housekeeping._do
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(housekeeping, "_end_sessions", lambda _: real(fail))
+
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert operation.state == "interrupted"
+
+
+def test_a_server_that_is_away_delays_the_cleaning_up(one_folder: Site, settings: Any) -> None:
+    with one_folder.connected("postgres") as connection:
+        connection.execute("CREATE DATABASE qrdb_staging_1_abc")
+    operation = dead(
+        tasks.request_backup(**WHO), leftovers=[{"what": "database", "name": "qrdb_staging_1_abc"}]
+    )
+    right = settings.MANAGED_DATABASE_URL
+    settings.MANAGED_DATABASE_URL = "postgresql://a:b@127.0.0.1:1/qrdb"
+    housekeeping.keep_house()
+    operation.refresh_from_db()
+    assert (operation.state, len(operation.leftovers)) == ("interrupted", 1)
+
+    settings.MANAGED_DATABASE_URL = right
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    assert operation.leftovers == []
+    assert one_folder.databases() == {"qrdb"}
+
+
+# --- a worker that dies in the middle of a restore -----------------------------------------------------
+
+
+def dead_restore(site: Site, backup: Backup, staged: str) -> RestoreEvent:
+    operation = dead(
+        tasks.request_restore(backup, reason="a test", **WHO),
+        leftovers=[{"what": "database", "name": staged, "is_drill": False}],
+    )
+    with site.connected("postgres") as connection:
+        connection.execute(f"CREATE DATABASE {staged}")
+    return RestoreEvent.objects.create(
+        operation=operation, backup=backup, staged_database=staged, replaced_database="qrdb_replaced_x"
+    )
+
+
+def test_a_restore_that_died_before_the_swap_left_the_live_database_untouched(one_folder: Site) -> None:
+    before = one_folder.rows()
+    event = dead_restore(one_folder, one_folder.backup(), "qrdb_staging_2_abc")
+
+    housekeeping.keep_house()
+
+    event.refresh_from_db()
+    assert (event.outcome, event.replaced_database) == ("untouched", "")
+    assert one_folder.databases() == {"qrdb"}
+    assert one_folder.rows() == before
+    assert event.operation.steps.filter(what__contains="had not been swapped").count() == 1
+    assert event.operation.steps.filter(what=TOLD).count() == 1
+
+
+def test_a_restore_that_died_after_the_swap_is_restored_and_can_be_undone(one_folder: Site) -> None:
+    before = one_folder.rows()
+    event = dead_restore(one_folder, one_folder.backup(), "qrdb_staging_2_abc")
+    with one_folder.connected("qrdb_staging_2_abc") as connection:
+        connection.execute("CREATE TABLE restored (id int)")
+    swap.swap(one_folder.server, live="qrdb", staged="qrdb_staging_2_abc", replaced="qrdb_replaced_x")
+
+    housekeeping.keep_house()
+    housekeeping.keep_house()
+
+    event.refresh_from_db()
+    assert event.outcome == "restored"
+    assert event.rows_after == {"public.restored": 0}
+    assert one_folder.databases() == {"qrdb", "qrdb_replaced_x"}
+    assert event.operation.steps.filter(what__contains="had been swapped").count() == 1
+    assert one_folder.undo(event).state == "succeeded"
+    assert one_folder.rows() == before
+
+
+def test_an_undo_that_died_after_its_swap_makes_the_restore_undone(one_folder: Site) -> None:
+    one_folder.restore(one_folder.backup())
+    restored = one_folder.event()
+    operation = dead(tasks.request_undo_restore(restored, reason="a test", **WHO))
+    undo = RestoreEvent.objects.create(operation=operation, undoes=restored, replaced_database="qrdb_again")
+    swap.swap(one_folder.server, live="qrdb", staged=restored.replaced_database, replaced="qrdb_again")
+
+    housekeeping.keep_house()
+
+    undo.refresh_from_db()
+    restored.refresh_from_db()
+    assert (undo.outcome, restored.outcome) == ("restored", "undone")
+    assert one_folder.databases() == {"qrdb", "qrdb_again"}
