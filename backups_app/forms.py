@@ -7,6 +7,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from backups_app.reauthentication import PasswordAgain
+
 REASON_LENGTH = 500
 
 
@@ -22,8 +24,8 @@ class ReasonForm(forms.Form):
     )
 
 
-class TypedForm(ReasonForm):
-    """A word has to be typed exactly, and a reason given."""
+class TypedForm(PasswordAgain, ReasonForm):
+    """A word has to be typed exactly, and a reason given; the password too when that is due."""
 
     field_order = ("typed", "reason")
 

@@ -41,7 +41,6 @@ def look_at_site() -> Checks:
             cursor.execute("SELECT 1")
     except DatabaseFailure:
         log.exception("The site's database does not answer")
-        connection.close_if_unusable_or_obsolete()
         return {"site_database": {"status": "fail", "message": "The site's database does not answer."}}
     return {"site_database": {"status": "pass"}}
 

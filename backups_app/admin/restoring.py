@@ -35,7 +35,9 @@ def restore_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup
     differs = bool(live.facts) and live.revision != backup.revision
     expected = settings.EXPECTED_REVISION
     offers_migrations = is_api_managed and (differs or bool(expected and backup.revision != expected))
-    form = RestoreForm(request.POST or None, expected=backup.name, offers_migrations=offers_migrations)
+    form = RestoreForm(
+        request.POST or None, request=request, expected=backup.name, offers_migrations=offers_migrations
+    )
     if request.method == "POST" and form.is_valid():
         operation = _asked(
             request,
@@ -77,7 +79,7 @@ def undo_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, event: RestoreEve
         messages.error(request, event.why_not_undoable)
         return redirect("admin:backups_app_restoreevent_change", event.pk)
     database = config.managed_database().database
-    form = TypedForm(request.POST or None, expected=database)
+    form = TypedForm(request.POST or None, request=request, expected=database)
     if request.method == "POST" and form.is_valid():
         operation = _asked(
             request,

@@ -1,0 +1,44 @@
+"""``manage.py wait_for_database``: return as soon as the site's own database answers."""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import Error as DatabaseFailure
+from django.db import connection
+
+PAUSE_SECONDS = 0.5
+
+
+class Command(BaseCommand):
+    help = "Wait until the site's own database answers; status 1 when it does not in time."
+    requires_system_checks: list[str] = []
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--seconds", type=float, default=60, help="how long to wait (60)")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        deadline = time.monotonic() + options["seconds"]
+        while (trouble := _trouble()) is not None:
+            if time.monotonic() >= deadline:
+                raise CommandError(
+                    f"The site's database did not answer within {options['seconds']:g} seconds:"
+                    f" check DATABASE_URL and that the server runs. {trouble}"
+                )
+            time.sleep(PAUSE_SECONDS)
+
+
+def _trouble() -> str | None:
+    """Why the database cannot be used now, in one line; None when it can."""
+    from backups_app.operations.masking import masked
+
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseFailure as error:
+        connection.close()
+        return masked((str(error).splitlines() or [type(error).__name__])[0])
+    return None

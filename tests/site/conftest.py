@@ -1,0 +1,43 @@
+"""The site as a process with an environment of its own, and clients for its pages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """A function: run Python with these words and this environment, and nothing of the developer's own."""
+    (tmp_path / "backups").mkdir(mode=0o700)
+    whole = {
+        "PATH": os.environ["PATH"],
+        "DJANGO_SETTINGS_MODULE": "qradmin.settings",
+        "SECRET_KEY": "only-for-tests-" + 50 * "x",
+        "DEBUG": "False",
+        "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
+        "MANAGED_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/qrdb",
+        "BACKUP_LOCATIONS": f"working={tmp_path / 'backups'}",
+    }
+
+    def run(*words: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+        chosen = {name: value for name, value in (whole | environment).items() if value is not None}
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=chosen,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -1,0 +1,242 @@
+"""A variable set to something unusable is named at the start, with id and hint, without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage
+from pytest_django.fixtures import Settings
+
+from backups_app import deployment_checks
+from qradmin.environment import NO_DATABASE, Environment
+from tests.site.conftest import Run
+
+Read = Callable[[Environment], Any]
+
+
+@pytest.fixture
+def env(monkeypatch: pytest.MonkeyPatch) -> Environment:
+    for name in ("IT", "IT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    found = Environment()
+    found.ENVIRON.files_cache.clear()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "read", "identity", "default"),
+    [
+        ("abc", lambda env: env.int("IT", default=2), "E030", 2),
+        ("1.5", lambda env: env.int("IT", default=2), "E030", 2),
+        ("soon", lambda env: env.float("IT", default=0.2), "E031", 0.2),
+        ("ture", lambda env: env.bool("IT", default=False), "E032", False),
+        ("-1", lambda env: env.int("IT", default=2), "E035", 2),
+        ("0", lambda env: env.int("IT", default=2, least=1), "E035", 2),
+        ("nan", lambda env: env.float("IT", default=2), "E035", 2),
+        ("inf", lambda env: env.float("IT", default=2), "E035", 2),
+        ("xml", lambda env: env.choice("IT", ["json", "text"], default="json"), "E036", "json"),
+        ("Mars/Olympus", lambda env: env.time_zone("IT"), "E037", "UTC"),
+        ("../../etc/passwd", lambda env: env.time_zone("IT"), "E037", "UTC"),
+        ("", lambda env: env.db_url("IT", default="sqlite:////a"), "E034", NO_DATABASE),
+        ("nonsense", lambda env: env.db_url("IT"), "E034", NO_DATABASE),
+        ("mysql://a:b@c/d", lambda env: env.db_url("IT"), "E034", NO_DATABASE),
+        ("postgresql://a:b@c:port/d", lambda env: env.db_url("IT"), "E034", NO_DATABASE),
+        ("postgresql://a:b@c:5432", lambda env: env.db_url("IT"), "E034", NO_DATABASE),
+        ("postgresql://[::1/d", lambda env: env.db_url("IT"), "E034", NO_DATABASE),
+    ],
+)
+def test_a_wrong_value_is_noted_once_and_the_default_stands_in(
+    env: Environment,
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+    read: Read,
+    identity: str,
+    default: object,
+) -> None:
+    monkeypatch.setenv("IT", value)
+
+    found = read(env)
+
+    assert found == default
+    (problem,) = env.problems
+    assert problem.id == f"qradmin.{identity}"
+    assert problem.variable == "IT"
+    assert "IT" in problem.message
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("value", "read", "expected"),
+    [
+        ("7", lambda env: env.int("IT"), 7),
+        (" 7 ", lambda env: env.int("IT"), 7),
+        ("", lambda env: env.int("IT", default=3), 3),
+        ("0.5", lambda env: env.float("IT"), 0.5),
+        ("ON", lambda env: env.bool("IT"), True),
+        ("", lambda env: env.bool("IT", default=True), True),
+        ("a, b,,c ", lambda env: env.list("IT"), ["a", "b", "c"]),
+        ("JSON", lambda env: env.choice("IT", ["json", "text"], default="text"), "json"),
+        ("Europe/Berlin", lambda env: env.time_zone("IT"), "Europe/Berlin"),
+        ("$HOME", lambda env: env.str("IT"), "$HOME"),
+    ],
+)
+def test_a_good_value_is_read(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, value: str, read: Read, expected: object
+) -> None:
+    monkeypatch.setenv("IT", value)
+
+    assert read(env) == expected
+    assert env.problems == []
+
+
+def test_a_secret_comes_from_a_file_without_its_last_line_break(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text(" pass$word \n")
+    monkeypatch.setenv("IT_FILE", str(tmp_path / "secret"))
+
+    assert env.str("IT") == " pass$word "
+
+
+def test_a_secrets_file_that_cannot_be_read_is_named(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("IT_FILE", str(tmp_path / "missing"))
+
+    found = env.str("IT", default="")
+
+    assert found == ""
+    (problem,) = env.problems
+    assert (problem.id, problem.variable) == ("qradmin.E033", "IT_FILE")
+    assert "No such file" in problem.message
+
+
+def test_a_password_in_a_wrong_url_is_not_shown(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IT", "postgresql://site:hunter2@host:port/name")
+
+    env.db_url("IT")
+
+    assert "hunter2" not in str(env.problems)
+
+
+def test_everything_that_is_wrong_is_said_at_once_without_a_traceback(run: Run, tmp_path: Path) -> None:
+    checked = run(
+        "manage.py",
+        "check",
+        SECRET_KEY=None,
+        DEBUG="perhaps",
+        QUEUE_WORKERS="abc",
+        DATABASE_URL="postgresql//wrong",
+        MANAGED_DATABASE_URL="qrdb",
+        BACKUP_LOCATIONS="nowhere",
+        LOG_LEVEL="loud",
+        LOG_FORMAT="xml",
+        TIME_ZONE="Moon",
+        S3_SECRET_KEY_FILE=str(tmp_path / "missing"),
+        API_HEALTH_URL="health",
+        DOCKER_HOST="docker",
+        POSTGRES_CLIENT_FOLDERS="/nowhere",
+    )
+
+    said = checked.stdout + checked.stderr
+    assert checked.returncode == 1
+    assert "Traceback" not in said
+    wanted = ["E001", "E002", "E004", "E030", "E032", "E033", "E034", "E036", "E037", "E040", "E041", "W044"]
+    assert [one for one in wanted if f"qradmin.{one}" not in said] == []
+
+
+def test_the_shipped_settings_pass_the_checks_for_deployment(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "staticfiles.json").write_text("{}")
+
+    checked = run(
+        "manage.py",
+        *("check", "--deploy", "--fail-level", "WARNING"),
+        SECRET_KEY="abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+        HTTPS_ONLY="True",
+        BEHIND_TLS_PROXY="True",
+        STATIC_ROOT=str(tmp_path / "static"),
+    )
+
+    assert checked.returncode == 0, checked.stderr
+    assert "no issues" in checked.stdout
+
+
+def test_a_web_server_without_a_secret_key_ends_with_a_sentence(run: Run) -> None:
+    started = run("-c", "import qradmin.wsgi", SECRET_KEY=None)
+
+    assert started.returncode == 4
+    assert "SECRET_KEY is not set." in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def test_a_secret_key_in_a_file_is_enough(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ\n")
+
+    checked = run("manage.py", "check", SECRET_KEY=None, SECRET_KEY_FILE=str(tmp_path / "key"))
+
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "identity"),
+    [
+        ("API_HEALTH_URL", "qr_generator_api:8000/health", "qradmin.E040"),
+        ("API_HEALTH_URL", "http://host:port/health", "qradmin.E040"),
+        ("DOCKER_HOST", "/var/run/docker.sock", "qradmin.E041"),
+        ("S3_ACCESS_KEY", "half", "qradmin.E042"),
+        ("POSTGRES_CLIENT_FOLDERS", ["/nowhere"], "qradmin.W044"),
+    ],
+)
+def test_what_reads_well_but_cannot_work_is_named(
+    settings: Settings, name: str, value: object, identity: str
+) -> None:
+    assert _ids(deployment_checks.check_environment(None)) == []
+
+    setattr(settings, name, value)
+
+    (found,) = deployment_checks.check_environment(None)
+    assert found.id == identity
+    assert found.hint
+
+
+def test_a_missing_folder_of_the_sites_database_is_named(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = settings.DATABASES["default"]
+    monkeypatch.setitem(site, "ENGINE", "django.db.backends.sqlite3")
+    monkeypatch.setitem(site, "NAME", str(tmp_path / "missing" / "site.sqlite3"))
+
+    (found,) = deployment_checks.check_environment(None)
+
+    assert found.id == "qradmin.E043"
+    assert str(tmp_path / "missing") in found.msg
+
+
+def test_a_backup_folder_that_cannot_be_used_is_named(settings: Settings, tmp_path: Path) -> None:
+    settings.BACKUP_LOCATIONS = f"first={tmp_path / 'missing'}"
+
+    (found,) = deployment_checks.check_machine(None)
+
+    assert found.id == "qradmin.E045"
+    assert "first" in found.msg
+
+
+def test_missing_static_files_are_named(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o700)
+    settings.BACKUP_LOCATIONS = f"first={tmp_path / 'there'}"
+    settings.STATIC_ROOT = str(tmp_path)
+    settings.STORAGES = settings.STORAGES | {
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}
+    }
+
+    (found,) = deployment_checks.check_machine(None)
+
+    assert found.id == "qradmin.E046"
+
+
+def _ids(messages: list[CheckMessage] | Any) -> list[str]:
+    return [message.id for message in messages]
