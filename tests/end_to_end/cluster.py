@@ -315,6 +315,18 @@ def dump_held_up(server: Server) -> Iterator[None]:
 
 
 @contextmanager
+def swap_held_up(server: Server) -> Iterator[None]:
+    """No database of this name can be renamed while the block lasts: a prepared transaction uses it."""
+    with psycopg.connect(url_of(server), autocommit=True) as connection:
+        connection.execute("BEGIN; CREATE TABLE held_up (id int); PREPARE TRANSACTION 'held up'")
+    try:
+        yield
+    finally:
+        with psycopg.connect(url_of(server), autocommit=True) as connection:
+            connection.execute("ROLLBACK PREPARED 'held up'")
+
+
+@contextmanager
 def locked(server: Server, table: str = "scan_logs") -> Iterator[None]:
     """Nobody may read the table while the block lasts."""
     with psycopg.connect(url_of(server)) as connection:

@@ -1,6 +1,18 @@
 """Fixtures of the tests that run the real thing."""
 
 from tests.docker_engine import docker_engine
+from tests.end_to_end.api import api, api_site, plain_site
 from tests.end_to_end.cluster import new_site, postgresql_site, site, site_server, sites, sqlite_site
 
-__all__ = ["docker_engine", "new_site", "postgresql_site", "site", "site_server", "sites", "sqlite_site"]
+__all__ = [
+    "api",
+    "api_site",
+    "docker_engine",
+    "new_site",
+    "plain_site",
+    "postgresql_site",
+    "site",
+    "site_server",
+    "sites",
+    "sqlite_site",
+]
