@@ -14,7 +14,6 @@ from tests.conftest import url_of
 from tests.end_to_end.cluster import (
     SLOW_IN_STAGING,
     Site,
-    children_of,
     contents,
     databases,
     dump_held_up,
@@ -38,7 +37,7 @@ def test_a_worker_killed_in_the_middle_of_a_dump(site: Site, managed: Server) ->
         site.wait_for_program(pk, "pg_dump")
 
         os.kill(site.operation(pk)["pid"], signal.SIGKILL)
-        wait_until(lambda: not children_of(pk), 5, "pg_dump outlived its worker")
+        wait_until(lambda: not site.programs_of(pk), 5, "pg_dump outlived its worker")
         assert [name for name in site.files() if not name.startswith(".")] == files
         housekeeping_finds_it_dead(site, pk)
         wait_until(lambda: sessions_of(managed, pk) == 0, 5, "its sessions are still there")
@@ -60,7 +59,7 @@ def test_a_worker_killed_in_the_middle_of_a_restore(
     assert len(databases(managed)) == 2
 
     os.kill(site.operation(pk)["pid"], signal.SIGKILL)
-    wait_until(lambda: not children_of(pk), 5, "pg_restore outlived its worker")
+    wait_until(lambda: not site.programs_of(pk), 5, "pg_restore outlived its worker")
     housekeeping_finds_it_dead(site, pk)
 
     assert sessions_of(managed, pk) == 0
@@ -84,7 +83,7 @@ def test_a_stopped_worker_that_wakes_later_changes_nothing(site: Site, managed: 
             trail = site.trail(pk)
         finally:
             os.kill(worker, signal.SIGCONT)
-        wait_until(lambda: not children_of(pk), 10, "its program goes on")
+        wait_until(lambda: not site.programs_of(pk), 10, "its program goes on")
     next_one = site.wait_for(site.request("validate_database"))
     time.sleep(1.5)
 

@@ -10,7 +10,6 @@ from backups_app.systems.postgres.connections import Server
 from tests.end_to_end.cluster import (
     Site,
     SiteServer,
-    children_of,
     dump_held_up,
     is_alive,
     locked,
@@ -34,7 +33,7 @@ def test_a_graceful_stop_finishes_what_runs_and_leaves_the_rest_queued(site: Sit
     wait_until(lambda: not site.members(), 20, "the cluster does not stop", site)
 
     assert site.operation(running)["state"] == "succeeded"
-    assert children_of(running) == []
+    assert site.programs_of(running) == []
     for pk in queued:
         row = site.operation(pk)
         assert (row["state"], row["attempts"]) == ("queued", 0), row
@@ -57,7 +56,7 @@ def test_a_killed_guard_takes_its_processes_with_it_but_no_work_in_the_middle(
     wait_until(lambda: not site.members(), 10, "the worker is still there", site)
 
     assert row["state"] == "succeeded", row
-    assert children_of(pk) == []
+    assert site.programs_of(pk) == []
     site.start_cluster()
     assert [site.wait_for(site.request("validate_database"))["state"] for _ in range(3)] == ["succeeded"] * 3
 

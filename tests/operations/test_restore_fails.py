@@ -210,7 +210,7 @@ def test_when_the_copying_of_the_safety_backup_takes_too_long_it_is_told_that_it
     site: Site, settings: Settings, at_step: Any
 ) -> None:
     backup = site.backup()
-    settings.SAFETY_BACKUP_TIME_LIMIT = 1
+    settings.SAFETY_BACKUP_TIME_LIMIT = 60
 
     def let_time_pass(journal: Journal) -> None:
         journal._deadlines[-1] = (0.0, journal._deadlines[-1][1])

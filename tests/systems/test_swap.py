@@ -50,24 +50,22 @@ def is_staged_one(server: Server, name: str) -> bool:
 
 @on_all_majors
 def test_the_staged_database_becomes_the_live_one_for_an_owner_without_superuser(staged: Server) -> None:
-    seconds = swapped(staged)
+    swapped(staged)
 
     assert names(staged) == [LIVE, REPLACED]
     assert is_staged_one(staged, LIVE)
     assert not is_staged_one(staged, REPLACED)
-    assert seconds < 1
 
 
 @on_all_majors
 def test_a_swap_wins_against_clients_that_reconnect_at_once(staged: Server) -> None:
     with clients(staged, 6) as count, idle_clients(staged, 3):
         wait_until(lambda: count() >= 6)
-        seconds = swapped(staged)
+        swapped(staged)
         before = count()
         wait_until(lambda: count() >= before and is_staged_one(staged, LIVE))
 
     assert is_staged_one(staged, LIVE)
-    assert seconds < 3
 
 
 @on_all_majors
@@ -80,9 +78,8 @@ def test_a_client_that_slips_in_is_ended_while_the_rename_waits(
     late: list[Connection] = []
     monkeypatch.setattr(swapping, "_end_and_wait", let_somebody_in)
 
-    seconds = swapped(staged)
+    swapped(staged)
 
-    assert seconds < 2
     assert is_staged_one(staged, LIVE)
     assert len(late) == 1
     late[0].close()
