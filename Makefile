@@ -9,7 +9,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --requ
 FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
 	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=$(CURDIR)/var/checks
 
-.PHONY: help demo demo-check test bench lint lock clean
+.PHONY: help demo demo-check test bench lint docs audit lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,8 @@ help:
 	@echo "make test        run the tests (ARGS='-k restore' for some of them)"
 	@echo "make bench       measure ours beside the old way (SCALE=small takes under 3 minutes)"
 	@echo "make lint        format, style, types, imports, migrations"
+	@echo "make docs        build the documentation into site/"
+	@echo "make audit       compare the pinned packages with the lists of known weaknesses"
 	@echo "make lock        pin the requirements anew"
 	@echo "make clean       remove the virtual environment, the demo's data and all caches"
 
@@ -40,9 +42,27 @@ lint: .venv/.dev
 	@.venv/bin/lint-imports
 	@$(FOR_CHECKS) .venv/bin/python manage.py makemigrations --check --dry-run
 
+docs: .venv/.docs
+	@NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --quiet --strict
+	@! grep -rlE '<(script|link|img|iframe|source)[^>]+(src|href)="?(https?:)?//' site --include='*.html' || { \
+		echo "These pages would fetch something from a third party."; exit 1; }
+	@echo "The documentation is in site/index.html."
+
+audit: .venv/.audit
+	@for list in requirements requirements-demo requirements-dev requirements-docs; do \
+		found=$$(.venv/audit/bin/pip-audit --disable-pip --require-hashes --progress-spinner=off -r $$list.txt 2>&1); \
+		status=$$?; \
+		case "$$found" in \
+		*"Found "[0-9]*" known vulnerabilit"*) echo "$$list.txt: $$found"; exit 1 ;; \
+		*"could not be audited"*|*ConnectionError*) \
+			echo "$$list.txt: not audited, as the lists of known weaknesses do not answer here." ;; \
+		*) echo "$$list.txt: $$found"; exit $$status ;; \
+		esac; \
+	done
+
 lock:
 	@command -v uv >/dev/null || { echo "make lock needs uv: https://docs.astral.sh/uv/"; exit 1; }
-	@for name in requirements requirements-demo requirements-dev; do \
+	@for name in requirements requirements-demo requirements-dev requirements-docs requirements-audit; do \
 		uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 			$$name.in -o $$name.txt || exit 1; \
 	done
@@ -51,7 +71,7 @@ clean:
 	@if [ -d var/demo ]; then \
 		if [ -x .venv/bin/python ]; then .venv/bin/python -m deploy.demo.clean; \
 		else $(PYTHON) -m deploy.demo.clean; fi; fi
-	@rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv staticfiles site .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.made:
@@ -71,4 +91,15 @@ clean:
 .venv/.dev: .venv/.made requirements-dev.txt
 	@echo "Installing what the tests need"
 	@$(PIP) -r requirements-dev.txt
+	@touch $@
+
+# Apart from the rest, so that what they need cannot get in its way.
+.venv/.docs: .venv/.made requirements-docs.txt
+	@$(PYTHON) -m venv .venv/docs
+	@.venv/docs/bin/pip --disable-pip-version-check install --quiet --require-hashes -r requirements-docs.txt
+	@touch $@
+
+.venv/.audit: .venv/.made requirements-audit.txt
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/pip --disable-pip-version-check install --quiet --require-hashes -r requirements-audit.txt
 	@touch $@
