@@ -9,13 +9,14 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --requ
 FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
 	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=$(CURDIR)/var/checks
 
-.PHONY: help demo demo-check test bench lint docs audit lock clean
+.PHONY: help demo demo-check test test-postgresql bench lint docs audit lock clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo        start the site with a sample database on this machine; Ctrl-C stops it"
 	@echo "make demo-check  back up, validate, delete, restore, undo: the whole circle, checked by itself"
 	@echo "make test        run the tests (ARGS='-k restore' for some of them)"
+	@echo "make test-postgresql  those of them that use the site's own database, on PostgreSQL 16 and 18"
 	@echo "make bench       measure ours beside the old way (SCALE=small takes under 3 minutes)"
 	@echo "make lint        format, style, types, imports, migrations"
 	@echo "make docs        build the documentation into site/"
@@ -31,6 +32,13 @@ demo-check: .venv/.demo
 
 test: .venv/.dev
 	@.venv/bin/python -m pytest -n $(JOBS) $(ARGS)
+
+# The other folders do without it, or (end_to_end) have it on both kinds of database by themselves.
+test-postgresql: .venv/.dev
+	@for major in 16 18; do \
+		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) $(ARGS) \
+			tests/operations tests/interface tests/site || exit 1; \
+	done
 
 bench: .venv/.demo
 	@.venv/bin/python -m deploy.bench.run

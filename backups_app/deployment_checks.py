@@ -14,6 +14,7 @@ from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A
 from backups_app import config
 from backups_app.errors import QradminError
 
+QUEUES = {"redis", "rediss", "unix"}
 ENGINES = {"unix", "tcp", "http", "https", "npipe", "ssh"}
 
 
@@ -46,6 +47,13 @@ def _addresses() -> Iterator[CheckMessage]:
             "DOCKER_HOST is not the address of a Docker Engine.",
             hint="It has to look like unix:///var/run/docker.sock or tcp://docker-proxy:2375.",
             id="qradmin.E041",
+        )
+    queue = settings.QUEUE_REDIS_URL
+    if queue and (queue.partition("://")[0] not in QUEUES or not queue.partition("://")[2]):
+        yield Error(
+            "QUEUE_REDIS_URL is not the address of a Redis server.",
+            hint="It has to look like redis://:password@redis:6379/0.",
+            id="qradmin.E047",
         )
 
 

@@ -87,11 +87,14 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # --- The queue --------------------------------------------------------------------------------------
 
 OPERATION_TIME_LIMIT = env.int("OPERATION_TIME_LIMIT", default=14400, least=1)
+# Empty: the site's own database is the queue.
+QUEUE_REDIS_URL = env.str("QUEUE_REDIS_URL", default="")
 Q_CLUSTER = {
     "name": "qradmin",
     "label": "Queue",
     "orm": "default",
-    "broker_class": "backups_app.broker.AtMostOnceBroker",
+    "redis": QUEUE_REDIS_URL,
+    "broker_class": f"backups_app.broker.{'RedisBroker' if QUEUE_REDIS_URL else 'AtMostOnceBroker'}",
     "workers": env.int("QUEUE_WORKERS", default=2, least=1),
     "queue_limit": 2,
     "bulk": 1,

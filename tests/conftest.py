@@ -50,6 +50,29 @@ def start_postgres() -> Iterator[Callable[[int], embedded.EmbeddedServer]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> Iterator[None]:
+    """With SITE_POSTGRES=16, the site's own database lies on a server of that major version."""
+    from django.conf import settings
+    from django.db import connections
+
+    if not settings.SITE_POSTGRES:
+        yield
+        return
+    folder = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-pg-"))
+    folder.chmod(0o711)
+    programs = embedded.find_bin(settings.SITE_POSTGRES)
+    assert programs is not None, f"PostgreSQL {settings.SITE_POSTGRES} is not installed"
+    server = embedded.start(folder / "site", bin=programs, for_tests=True)
+    connections["default"].settings_dict.update(
+        HOST=server.host, PORT=str(server.port), USER=server.superuser, PASSWORD=server.password
+    )
+    yield
+    server.stop()
+    embedded.forget(folder / "site")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def pg_major(request: pytest.FixtureRequest) -> int:
     """The server's major version; `@on_all_majors` runs a test on each."""

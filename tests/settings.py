@@ -26,6 +26,11 @@ SITE_FOLDER = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-"))
 atexit.register(shutil.rmtree, SITE_FOLDER, ignore_errors=True)
 DATABASES["default"]["TEST"] = {"NAME": str(SITE_FOLDER / "site.sqlite3")}  # noqa: F405
 
+# The major version of a PostgreSQL that holds the site's own database instead; conftest.py starts it.
+SITE_POSTGRES = int(os.environ.get("SITE_POSTGRES", "0"))
+if SITE_POSTGRES:
+    DATABASES["default"] = {"ENGINE": "django.db.backends.postgresql", "NAME": "site"}  # noqa: F405
+
 # Django's test client logs in without a request; the tests of the throttle switch it on.
 AXES_ENABLED = False
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

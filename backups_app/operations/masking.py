@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from django.conf import settings
 
@@ -38,6 +38,8 @@ def _secrets() -> list[str]:
     known = {settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN, settings.SECRET_KEY}
     known |= {str(site.get("PASSWORD") or "") for site in settings.DATABASES.values()}
     known |= {_password(server) for server in (config.managed_database, config.drill_database)}
+    with suppress(ValueError):
+        known.add(unquote(urlsplit(settings.QUEUE_REDIS_URL).password or ""))
     spelled = {text for secret in known if secret for text in (secret, quote(secret, safe=""))}
     return sorted(spelled, key=len, reverse=True)
 

@@ -58,7 +58,7 @@ def test_the_api_serves_until_the_swap_and_its_downtime_is_measured(api_site: Si
     assert client.gaps == 1
     assert event.downtime_seconds is not None
     assert event.downtime_seconds == operation.result["downtime_seconds"]
-    assert event.downtime_seconds == pytest.approx(client.longest_gap, abs=0.5)
+    assert event.downtime_seconds == pytest.approx(client.longest_gap, abs=2)
     log.info(
         "a restore of %.1f s: API down for %.3f s by the event, %.3f s for a client that asks every 20 ms,"
         " of which the swap %.3f s",
@@ -90,7 +90,7 @@ def test_an_api_that_is_unhealthy_on_the_restored_database_gets_the_old_one_back
     assert api_site.databases() == {"qrdb"}
     assert is_running()
     assert not operation.api_stop_intended
-    said = operation.steps.get(what__startswith="The API did not become healthy")
+    said = operation.steps.get(what__startswith="The API did not become healthy on the restored database: ")
     assert "listening on" in said.detail["log"]
     assert "hunter2" not in said.detail["log"]
     assert_in_order(

@@ -187,6 +187,7 @@ def test_a_secret_key_in_a_file_is_enough(run: Run, tmp_path: Path) -> None:
         ("API_HEALTH_URL", "qr_generator_api:8000/health", "qradmin.E040"),
         ("API_HEALTH_URL", "http://host:port/health", "qradmin.E040"),
         ("DOCKER_HOST", "/var/run/docker.sock", "qradmin.E041"),
+        ("QUEUE_REDIS_URL", "redis:6379", "qradmin.E047"),
         ("S3_ACCESS_KEY", "half", "qradmin.E042"),
         ("POSTGRES_CLIENT_FOLDERS", ["/nowhere"], "qradmin.W044"),
     ],

@@ -107,7 +107,8 @@ class Relay:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
         self.open: list[socket.socket] = []
-        Thread(target=self.accept, daemon=True).start()
+        self.accepting = Thread(target=self.accept, daemon=True)
+        self.accepting.start()
 
     def accept(self) -> None:
         while True:
@@ -115,8 +116,9 @@ class Relay:
                 near, _ = self.listener.accept()
             except OSError:
                 return
+            self.open.append(near)
             far = socket.create_connection(self.target)
-            self.open += [near, far]
+            self.open.append(far)
             Thread(target=self.copy, args=(near, far, "upload"), daemon=True).start()
             Thread(target=self.copy, args=(far, near, "download"), daemon=True).start()
 
@@ -137,7 +139,9 @@ class Relay:
             with_no_error(lambda end=end: end.shutdown(socket.SHUT_RDWR))
 
     def close(self) -> None:
+        with_no_error(lambda: self.listener.shutdown(socket.SHUT_RDWR))  # wakes the thread that accepts
         self.listener.close()
+        self.accepting.join()
         for end in self.open:
             with_no_error(lambda end=end: end.shutdown(socket.SHUT_RDWR))
             end.close()

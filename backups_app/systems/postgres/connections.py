@@ -18,6 +18,8 @@ from backups_app.errors import (
     ServerUnavailable,
 )
 
+# A time limit that somebody gave the database or the role would end our work anywhere: each call has its own.
+NO_TIME_LIMIT = "-c statement_timeout=0"
 CHECK_CLIENT = "-c client_connection_check_interval=10s"
 
 
@@ -57,6 +59,7 @@ def connect(
             connect_timeout=connect_timeout,
             autocommit=autocommit,
             client_encoding="UTF8",
+            options=NO_TIME_LIMIT,
         )
         try:
             yield connection
