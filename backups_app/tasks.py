@@ -18,7 +18,17 @@ from backups_app import config
 from backups_app.errors import Busy, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
-from backups_app.operations import api, backup, blocking, drill, housekeeping, liveness, restore, validation
+from backups_app.operations import (
+    api,
+    backup,
+    blocking,
+    copy_check,
+    drill,
+    housekeeping,
+    liveness,
+    restore,
+    validation,
+)
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
 from backups_app.systems import vault
 
@@ -36,6 +46,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.START_API: api.start_api,
     Kind.MIGRATE_DATABASE: api.migrate_database,
     Kind.END_SESSIONS: blocking.end_blocking_sessions,
+    Kind.CHECK_COPIES: copy_check.check_copies,
 }
 
 
@@ -110,6 +121,12 @@ def request_end_sessions(pids: Iterable[int], *, operation: Operation, reason: s
     """End those of the sessions that block ``operation``; where all workers are held up, use `run_here`."""
     parameters = blocking.request_parameters(operation, pids, reason)
     return request(Kind.END_SESSIONS, parameters=parameters, reason=reason, **who)
+
+
+def request_check_copies(*, only_pending: bool = False, **who: Any) -> Operation:
+    """Every copy read where it lies and repaired; with ``only_pending`` only those that still wait."""
+    key = "check_copies:pending" if only_pending else "check_copies"
+    return request(Kind.CHECK_COPIES, open_key=key, parameters={"only_pending": only_pending}, **who)
 
 
 def find_backup(name: str) -> Backup:
@@ -256,6 +273,14 @@ def keep_house() -> None:
     with liveness.at_work():
         housekeeping.keep_house()
         dispatch_waiting(unsent_since=UNSTARTED_FOR)
+        retry_waiting_copies()
+
+
+def retry_waiting_copies() -> None:
+    """Ask for the copies that still wait for their location, with growing pauses; a worker brings them."""
+    is_asked = Operation.objects.active().filter(kind=Kind.CHECK_COPIES).exists()
+    if not is_asked and copy_check.is_retry_due(timezone.now()):
+        request_check_copies(only_pending=True, by="housekeeping", source=Operation.Source.SCHEDULE)
 
 
 def dispatch_next() -> None:

@@ -110,7 +110,11 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
     ) -> HttpResponse:
         if request.method == "POST" and request.POST.get("action") == "create_backups":
             return self._create(request)  # it needs no selected rows, which Django would insist on
-        extra = {"may_create": may(request, "create_backup"), **(extra_context or {})}
+        extra = {
+            "may_create": may(request, "create_backup"),
+            "may_check": may(request, "validate_backup"),
+            **(extra_context or {}),
+        }
         return super().changelist_view(request, extra)
 
     # --- actions on the list ------------------------------------------------------------------------
@@ -187,6 +191,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
 
         return [
             own("create/", self.create_view, "create"),
+            own("check-copies/", self.check_copies_view, "check_copies"),
             own("<int:pk>/validate/", self.validate_view, "validate"),
             own("<int:pk>/prove/", self.prove_view, "prove"),
             own("<int:pk>/download/", self.download_view, "download"),
@@ -205,6 +210,14 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         return asked(
             request,
             lambda: tasks.request_backup(stop_api=stop_api, **who(request)),
+            back="admin:backups_app_backup_changelist",
+        )
+
+    @acting("validate_backup")
+    def check_copies_view(self, request: HttpRequest) -> HttpResponse:
+        return asked(
+            request,
+            lambda: tasks.request_check_copies(**who(request)),
             back="admin:backups_app_backup_changelist",
         )
 

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, StorageProblem
 from backups_app.models import Backup, BackupCopy
+from backups_app.operations import sidecars
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
-
-SIDECAR_FORMAT = 1
-
-
-def sidecar(backup: Backup) -> str:
-    """The file that explains a backup when the audit trail is lost."""
-    facts: dict[str, Any] = {
-        "format": SIDECAR_FORMAT,
-        "name": backup.name,
-        "origin": backup.origin,
-        "created_at": backup.created_at.isoformat(),
-        "size": backup.size,
-        "sha256": backup.sha256,
-        "compression": backup.compression,
-        "database": backup.database,
-        "server_version": backup.server_version,
-        "client_version": backup.client_version,
-        "revision": backup.revision,
-        "manifest": backup.manifest,
-    }
-    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:
@@ -46,7 +24,7 @@ def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:
     """
     working, *others = config.locations()
     BackupCopy.objects.update_or_create(backup=backup, location=working.alias, defaults={"state": "stored"})
-    warnings = [*_write_sidecar(journal, backup, working)]
+    warnings = [*sidecars.write(journal, backup, working)]
     for location in others:
         warnings += store_copy(journal, backup, location, file)
     return warnings
@@ -74,7 +52,29 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
         journal.warn(warning)
         return [warning]
     copy.found(BackupCopy.State.STORED)
-    return _write_sidecar(journal, backup, location)
+    return sidecars.write(journal, backup, location)
+
+
+def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Path) -> None:
+    """Put ``file`` where the copy is missing or damaged; the copy's state says whether that worked.
+
+    A damaged file stays until its replacement has been read back.
+    """
+    if copy.state != BackupCopy.State.CORRUPT:
+        store_copy(journal, copy.backup, location, file)
+        copy.refresh_from_db()
+        return
+    backup = copy.backup
+    try:
+        with journal.stage(f"Replace the damaged copy in {location.alias}"):
+            moved = _Moved(journal, 2 * backup.size)
+            location.replace(file, backup.name, watch=journal.watch, on_bytes=moved)
+    except EnvironmentProblem as problem:
+        copy.found(BackupCopy.State.CORRUPT, f"Damaged, and not replaced yet: {problem.message}")
+        journal.warn(f"The damaged copy in {location.alias} was left as it is: {problem.message}")
+        return
+    copy.found(BackupCopy.State.STORED)
+    sidecars.write(journal, backup, location)
 
 
 @contextmanager
@@ -186,31 +186,10 @@ def _mark(journal: Journal, copy: BackupCopy, state: str, problem: str) -> None:
 def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, copy: BackupCopy) -> list[str]:
     """A file of that name is already there: ours when it is equal, never overwritten when it is not."""
     if is_intact(journal, copy, location, []):
-        return _write_sidecar(journal, backup, location)
+        return sidecars.write(journal, backup, location)
     warning = f"{location.alias} holds another file named {backup.name}: it was left as it is."
     journal.warn(warning)
     return [warning]
-
-
-def _write_sidecar(journal: Journal, backup: Backup, location: vault.Location) -> list[str]:
-    try:
-        location.write_text(backup.name, sidecar(backup))
-    except EnvironmentProblem as problem:
-        warning = (
-            f"The description beside the copy in {location.alias} could not be written: {problem.message}"
-        )
-        journal.warn(warning)
-        return [warning]
-    return []
-
-
-def rewrite_sidecars(journal: Journal, backup: Backup) -> None:
-    """Write what is known now beside each stored copy."""
-    aliases = set(backup.copies.intact().values_list("location", flat=True))
-    for location in config.locations():
-        if location.alias in aliases:
-            with suppress(EnvironmentProblem):
-                _write_sidecar(journal, backup, location)
 
 
 def _scratch_folder() -> Path | None:

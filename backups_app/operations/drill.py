@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from backups_app import config
 from backups_app.errors import BadBackup
-from backups_app.operations import copies, validation
+from backups_app.operations import sidecars, validation
 from backups_app.operations.journal import Journal
 from backups_app.operations.staging import staged_copy
 
@@ -35,6 +35,6 @@ def prove_backup(journal: Journal) -> None:
     if backup.validated_at is None:
         backup.mark_validated()
     backup.mark_proven(proof)
-    copies.rewrite_sidecars(journal, backup)
+    sidecars.write_all(journal, backup)
     journal.note(f"Proven restorable in {seconds:g} s: every row and checksum equal.", proof=proof)
     journal.result |= {"backup": backup.name, **proof}

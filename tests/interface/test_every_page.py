@@ -26,6 +26,7 @@ GETS: dict[str, dict[str, int]] = {
     "backups_app/backup/1/restore/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/1/pin/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/create/": ONLY_POST,
+    "backups_app/backup/check-copies/": ONLY_POST,
     "backups_app/backup/1/validate/": ONLY_POST,
     "backups_app/backup/1/prove/": ONLY_POST,
     "backups_app/backup/1/download/": ONLY_POST,

@@ -50,6 +50,9 @@ class Site:
     def prove(self, backup: Backup) -> Operation:
         return self.attempt(tasks.request_prove_backup(backup, **WHO))
 
+    def check_copies(self, **options: Any) -> Operation:
+        return self.attempt(tasks.request_check_copies(**options, **WHO))
+
     def validate_database(self) -> Operation:
         return self.attempt(tasks.request_validate_database(**WHO))
 

@@ -11,49 +11,27 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from threading import Event, Thread
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto.server import ThreadedMotoServer
 
 from backups_app.errors import Cancelled, NoSpace, Refused, StorageProblem
 from backups_app.systems.vault import Credentials, MissingCopy, NameTaken, Stored, StoredFile
-from backups_app.systems.vault import objects as objects_module
-from backups_app.systems.vault.objects import MEBIBYTE, ObjectLocation, part_size
+from backups_app.systems.vault.objects import ObjectLocation
+from backups_app.systems.vault.transfers import MEBIBYTE, SMALLEST_PART, part_size
+from tests.object_store import KEY, held, relayed, unfinished
 
 NAME = "qrdb_20250525_143022.sql"
 OTHER = "qrdb_20250526_143022_before_restore.sql"
-KEY = Credentials("AKIAEXAMPLE", "secret-word")
-
-
-@pytest.fixture(scope="module")
-def store_url() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture
-def client(store_url: str) -> Iterator[object]:
-    with urllib.request.urlopen(urllib.request.Request(f"{store_url}/moto-api/reset", method="POST")):
-        pass
-    made = boto3.client(
-        "s3",
-        endpoint_url=store_url,
-        region_name="us-east-1",
-        aws_access_key_id=KEY.access_key,
-        aws_secret_access_key=KEY.secret_key,
-    )
-    made.create_bucket(Bucket="backups")
-    yield made
-    made.close()
+def client(bucket: object) -> object:
+    return bucket
 
 
 @pytest.fixture
@@ -85,79 +63,6 @@ def expected(path: Path) -> Stored:
     return Stored(size=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
-def held(client: object) -> list[str]:
-    return [entry["Key"] for entry in client.list_objects_v2(Bucket="backups").get("Contents", [])]
-
-
-def unfinished(client: object) -> list[str]:
-    return [entry["Key"] for entry in client.list_multipart_uploads(Bucket="backups").get("Uploads", [])]
-
-
-class Relay:
-    """A TCP relay in front of the store, which can cut its connections after so many bytes."""
-
-    def __init__(self, url: str) -> None:
-        host, port = url.removeprefix("http://").split(":")
-        self.target = (host, int(port))
-        self.cut_upload_after = self.cut_download_after = sys.maxsize
-        self.cuts = sys.maxsize
-        self.stalled = Event()
-        self.stall_upload_after = sys.maxsize
-        self.uploaded = self.downloaded = 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-        self.open: list[socket.socket] = []
-        self.accepting = Thread(target=self.accept, daemon=True)
-        self.accepting.start()
-
-    def accept(self) -> None:
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            self.open.append(near)
-            far = socket.create_connection(self.target)
-            self.open.append(far)
-            Thread(target=self.copy, args=(near, far, "upload"), daemon=True).start()
-            Thread(target=self.copy, args=(far, near, "download"), daemon=True).start()
-
-    def copy(self, source: socket.socket, target: socket.socket, way: str) -> None:
-        try:
-            while data := source.recv(65536):
-                setattr(self, f"{way}ed", getattr(self, f"{way}ed") + len(data))
-                if self.cuts and getattr(self, f"{way}ed") > getattr(self, f"cut_{way}_after"):
-                    self.cuts -= 1
-                    break
-                if way == "upload" and self.uploaded > self.stall_upload_after:
-                    self.stalled.set()
-                    time.sleep(60)
-                target.sendall(data)
-        except OSError:
-            pass
-        for end in (source, target):
-            with_no_error(lambda end=end: end.shutdown(socket.SHUT_RDWR))
-
-    def close(self) -> None:
-        with_no_error(lambda: self.listener.shutdown(socket.SHUT_RDWR))  # wakes the thread that accepts
-        self.listener.close()
-        self.accepting.join()
-        for end in self.open:
-            with_no_error(lambda end=end: end.shutdown(socket.SHUT_RDWR))
-            end.close()
-
-
-def with_no_error(call: Callable[[], object]) -> None:
-    with suppress(OSError):
-        call()
-
-
-@contextmanager
-def relayed(url: str) -> Iterator[Relay]:
-    with closing(Relay(url)) as relay:
-        yield relay
-
-
 def cancel_when(reached: Callable[[], bool]) -> Callable[[], None]:
     def watch() -> None:
         if reached():
@@ -187,7 +92,7 @@ def test_a_file_is_stored_and_fetched_as_it_was(
 def test_an_empty_file_and_a_file_of_exactly_one_part_are_stored(
     location: ObjectLocation, tmp_path: Path
 ) -> None:
-    for size, name in ((0, NAME), (objects_module.SMALLEST_PART, OTHER)):
+    for size, name in ((0, NAME), (SMALLEST_PART, OTHER)):
         (tmp_path / name).write_bytes(b"x" * size)
         assert location.store(tmp_path / name, name) == expected(tmp_path / name)
 

@@ -108,16 +108,17 @@ class LocalLocation:
         """Copy under a temporary name, flush, read back, then give the name: a bad copy never has it."""
         final = self._path(name)
         self._insist_on_free_name(final)
-        temporary = self.folder / f".{name}.{secrets.token_hex(4)}.part"
-        with streams.os_errors(f"The file {source}"):
-            reader = streams.open_to_read(source)
-        with reader, self._errors(), _removed_unless_renamed(temporary):
-            with streams.create(temporary) as writer:
-                written = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
-                streams.flush_to_disk(writer)
-                _forget_cached_pages(writer.fileno())
-            self._insist_on_equal_copy(name, temporary, written, watch=watch, on_bytes=on_bytes)
+        with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
             self._give_name(temporary, final)
+        return written
+
+    def replace(
+        self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        final = self._path(name)
+        with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
+            temporary.replace(final)
+            streams.flush_path_to_disk(self.folder)
         return written
 
     def fetch(
@@ -194,6 +195,22 @@ class LocalLocation:
 
         with _removed_unless_renamed(temporary):
             yield WorkingFile(path=temporary, name=name, commit=commit)
+
+    @contextmanager
+    def _copied(
+        self, source: Path, name: str, *, watch: Watch, on_bytes: OnBytes
+    ) -> Iterator[tuple[Path, Stored]]:
+        """A copy under a temporary name that was flushed and read back; gone afterwards unless renamed."""
+        temporary = self.folder / f".{name}.{secrets.token_hex(4)}.part"
+        with streams.os_errors(f"The file {source}"):
+            reader = streams.open_to_read(source)
+        with reader, self._errors(), _removed_unless_renamed(temporary):
+            with streams.create(temporary) as writer:
+                written = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
+                streams.flush_to_disk(writer)
+                _forget_cached_pages(writer.fileno())
+            self._insist_on_equal_copy(name, temporary, written, watch=watch, on_bytes=on_bytes)
+            yield temporary, written
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[BinaryIO]:

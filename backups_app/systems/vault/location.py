@@ -84,6 +84,14 @@ class Location(Protocol):
     ) -> Stored:
         """Copy ``source`` here and read the copy back; NameTaken rather than overwriting."""
 
+    def replace(
+        self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        """Put a copy of ``source`` in a damaged file's place, once that copy has been read back here.
+
+        Until then, and when it fails, the damaged file stays as it is.
+        """
+
     def fetch(
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:

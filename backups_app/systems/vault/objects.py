@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import secrets
 from collections.abc import Callable, Iterator
@@ -33,17 +32,21 @@ from backups_app.systems.vault.location import (
     StoredFile,
     no_bytes,
 )
-from backups_app.systems.vault.names import CHECK_PREFIX, SIDECAR_SUFFIX, is_name, parse_name
+from backups_app.systems.vault.names import (
+    CHECK_PREFIX,
+    SIDECAR_SUFFIX,
+    is_name,
+    is_temporary_name,
+    parse_name,
+)
 from backups_app.systems.vault.store_errors import code_of, store_errors
+from backups_app.systems.vault.transfers import SMALLEST_PART, Incoming, Summed, part_size
 from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, CopySourceTypeDef
 
-MEBIBYTE = 1024 * 1024
-SMALLEST_PART = 8 * MEBIBYTE
-MOST_PARTS = 9_000  # the protocol allows 10,000
 ABORT_SECONDS = 5.0
 
 _MISSING = {"404", "NoSuchKey", "NotFound"}
@@ -55,8 +58,8 @@ _NO_CONDITIONS = {"501", "NotImplemented", "InvalidArgument", "InvalidRequest"}
 class ObjectLocation:
     """One prefix of one bucket; see Location for what each method promises.
 
-    An object appears whole or not at all, so there are no temporary names: what interrupted work leaves
-    are incomplete multipart uploads, which ``sweep_temporary`` aborts.
+    An object appears whole or not at all, so a new one needs no temporary name: what interrupted work
+    leaves are incomplete multipart uploads and the replacements of damaged objects, for ``sweep_temporary``.
     """
 
     alias: str
@@ -121,21 +124,34 @@ class ObjectLocation:
         """Upload in parts, then read the object back through GET; a copy that differs is deleted."""
         if self.exists(name):
             raise self._taken(name)
-        with streams.os_errors(f"The file {source}"):
-            reader = streams.open_to_read(source)
-            size = source.stat().st_size
-        with reader:
-            written, is_ours = self._upload(reader, size, name, watch=watch, on_bytes=on_bytes)
+        written, is_ours = self._upload(source, self._key(name), watch=watch, on_bytes=on_bytes)
         try:
             found = self.digest(name, watch=watch, on_bytes=on_bytes)
             if found != written and is_ours:
                 raise unequal_copy(self._subject, name, written, found)
         except BaseException:
             if is_ours:
-                self._try_to_delete(name)
+                self._try_to_delete(self._key(name))
             raise
         if found != written:
             raise self._taken(name)
+        return written
+
+    def replace(
+        self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
+    ) -> Stored:
+        """Upload under a temporary key and read that back; the store then copies it onto the name."""
+        parse_name(name)
+        temporary = self._key(f".{name}.{secrets.token_hex(4)}.part")
+        try:
+            written, _is_ours = self._upload(source, temporary, watch=watch, on_bytes=on_bytes)
+            self._insist_on_equal(temporary, name, written, watch=watch, on_bytes=on_bytes)
+            origin: CopySourceTypeDef = {"Bucket": self.bucket, "Key": temporary}
+            with self._errors():
+                answer(lambda: self._client.copy(origin, self.bucket, self._key(name)), watch)
+            self._insist_on_equal(self._key(name), name, written, watch=watch, on_bytes=no_bytes)
+        finally:
+            self._try_to_delete(temporary)
         return written
 
     def fetch(
@@ -173,7 +189,7 @@ class ObjectLocation:
     def sweep_temporary(self, older_than_seconds: float) -> list[str]:
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         with self._errors():
-            return sorted([*self._abort_uploads(before), *self._delete_probes(before)])
+            return sorted([*self._abort_uploads(before), *self._delete_temporary(before)])
 
     def _abort_uploads(self, before: datetime) -> Iterator[str]:
         pages = self._client.get_paginator("list_multipart_uploads")
@@ -186,33 +202,43 @@ class ObjectLocation:
                     )
                     yield name
 
-    def _delete_probes(self, before: datetime) -> Iterator[str]:
-        pages = self._client.get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder + CHECK_PREFIX, Delimiter="/"):
-            for entry in page.get("Contents", []):
-                if entry["LastModified"] <= before:
-                    self._client.delete_object(Bucket=self.bucket, Key=entry["Key"])
-                    yield entry["Key"].removeprefix(self._folder)
+    def _insist_on_equal(
+        self, key: str, name: str, written: Stored, *, watch: Watch, on_bytes: OnBytes
+    ) -> None:
+        with self._opened_key(key, name, watch) as reader:
+            found = streams.move(reader, None, watch=watch, on_bytes=on_bytes)
+        if found != written:
+            raise unequal_copy(self._subject, name, written, found)
 
-    def _upload(
-        self, reader: BinaryIO, size: int, name: str, *, watch: Watch, on_bytes: OnBytes
-    ) -> tuple[Stored, bool]:
+    def _delete_temporary(self, before: datetime) -> Iterator[str]:
+        pages = self._client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self._folder}.", Delimiter="/"):
+            for entry in page.get("Contents", []):
+                name = entry["Key"].removeprefix(self._folder)
+                if is_temporary_name(name) and entry["LastModified"] <= before:
+                    self._client.delete_object(Bucket=self.bucket, Key=entry["Key"])
+                    yield name
+
+    def _upload(self, source: Path, key: str, *, watch: Watch, on_bytes: OnBytes) -> tuple[Stored, bool]:
         """Write the object; the flag is False when the store says that another one has the name by now.
 
         That other one may be ours after all: an answer that was lost on the way is asked for again.
         """
+        with streams.os_errors(f"The file {source}"):
+            reader = streams.open_to_read(source)
+            size = source.stat().st_size
         send = self._send_at_once if size <= SMALLEST_PART else self._send_in_parts
-        summed = _Summed(reader, on_bytes)
-        with self._errors():
+        summed = Summed(reader, on_bytes)
+        with reader, self._errors():
             try:
-                send(summed, size, self._key(name), watch)
+                send(summed, size, key, watch)
             except ClientError as error:
                 if code_of(error) not in _TAKEN:
                     raise
                 return summed.stored, False
         return summed.stored, True
 
-    def _send_at_once(self, source: _Summed, size: int, key: str, watch: Watch) -> None:
+    def _send_at_once(self, source: Summed, size: int, key: str, watch: Watch) -> None:
         data = source.read(size)
         self._send_under_new_name(
             lambda condition: self._client.put_object(
@@ -231,7 +257,7 @@ class ObjectLocation:
                 raise
             answer(lambda: send({}), watch)
 
-    def _send_in_parts(self, source: _Summed, size: int, key: str, watch: Watch) -> None:
+    def _send_in_parts(self, source: Summed, size: int, key: str, watch: Watch) -> None:
         upload = self._client.create_multipart_upload(Bucket=self.bucket, Key=key)["UploadId"]
         try:
             parts = list(self._sent_parts(source, part_size(size), key, upload, watch))
@@ -253,7 +279,7 @@ class ObjectLocation:
             raise
 
     def _sent_parts(
-        self, source: _Summed, part_bytes: int, key: str, upload: str, watch: Watch
+        self, source: Summed, part_bytes: int, key: str, upload: str, watch: Watch
     ) -> Iterator[CompletedPartTypeDef]:
         number = 0
         while data := source.read(part_bytes):
@@ -282,7 +308,7 @@ class ObjectLocation:
                     raise
                 raise MissingCopy(f"{self._subject} holds no file {name}.") from error
         try:
-            yield cast("BinaryIO", _Incoming(body, watch, self._errors))
+            yield cast("BinaryIO", Incoming(body, watch, self._errors))
         finally:
             body.close()
 
@@ -290,10 +316,10 @@ class ObjectLocation:
         """A HEAD for an object says only 404 when the whole bucket is missing."""
         self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder, MaxKeys=1)
 
-    def _try_to_delete(self, name: str) -> None:
+    def _try_to_delete(self, key: str) -> None:
         give_up_after(
             ABORT_SECONDS,
-            lambda: self._client.delete_object(Bucket=self.bucket, Key=self._key(name)),
+            lambda: self._client.delete_object(Bucket=self.bucket, Key=key),
         )
 
     def _taken(self, name: str) -> NameTaken:
@@ -337,42 +363,3 @@ class ObjectLocation:
                 client_config=config,
             )
             return cast("S3Client", storage.connection.meta.client)
-
-
-def part_size(size: int) -> int:
-    """Bytes of each part of an upload of ``size`` bytes: whole mebibytes, few enough parts."""
-    mebibytes = -(-size // (MOST_PARTS * MEBIBYTE))
-    return max(SMALLEST_PART, mebibytes * MEBIBYTE)
-
-
-class _Summed:
-    """A source that sums up what is read from it."""
-
-    def __init__(self, reader: BinaryIO, on_bytes: OnBytes) -> None:
-        self._reader = reader
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self.moved = on_bytes
-
-    def read(self, size: int) -> bytes:
-        data = self._reader.read(size)
-        self._digest.update(data)
-        self._size += len(data)
-        return data
-
-    @property
-    def stored(self) -> Stored:
-        return Stored(size=self._size, sha256=self._digest.hexdigest())
-
-
-class _Incoming:
-    """The body of an answer, read while the watch is asked, its errors as sentences."""
-
-    def __init__(self, body: Any, watch: Watch, errors: Any) -> None:
-        self._body = body
-        self._watch = watch
-        self._errors = errors
-
-    def read(self, size: int) -> bytes:
-        with self._errors():
-            return cast("bytes", answer(lambda: self._body.read(size), self._watch))

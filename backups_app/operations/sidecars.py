@@ -1,0 +1,85 @@
+"""The description beside each copy: it explains a backup's file when the audit trail is lost."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+from backups_app import config
+from backups_app.errors import EnvironmentProblem
+from backups_app.models import Backup
+from backups_app.operations.journal import Journal
+from backups_app.systems import vault
+
+SIDECAR_FORMAT = 1
+
+
+def text_of(backup: Backup) -> str:
+    """What the description of ``backup`` says."""
+    facts: dict[str, Any] = {
+        "format": SIDECAR_FORMAT,
+        "name": backup.name,
+        "origin": backup.origin,
+        "created_at": backup.created_at.isoformat(),
+        "created_by": backup.created_by,
+        "size": backup.size,
+        "sha256": backup.sha256,
+        "compression": backup.compression,
+        "database": backup.database,
+        "server_version": backup.server_version,
+        "client_version": backup.client_version,
+        "revision": backup.revision,
+        "is_api_stopped": backup.is_api_stopped,
+        "manifest": backup.manifest,
+        "proven_at": backup.proven_at and backup.proven_at.isoformat(),
+        "proof": backup.proof,
+    }
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def told_by(location: vault.Location, name: str) -> dict[str, Any] | None:
+    """What the description beside a file says; None where there is none or it is no such description.
+
+    EnvironmentProblem when the location cannot be read.
+    """
+    text = location.read_text(name)
+    if text is None:
+        return None
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    return told if isinstance(told, dict) and told.get("format") == SIDECAR_FORMAT else None
+
+
+def write(journal: Journal, backup: Backup, location: vault.Location) -> list[str]:
+    """Write it anew; a warning where that cannot be done."""
+    try:
+        location.write_text(backup.name, text_of(backup))
+    except EnvironmentProblem as problem:
+        warning = (
+            f"The description beside the copy in {location.alias} could not be written: {problem.message}"
+        )
+        journal.warn(warning)
+        return [warning]
+    return []
+
+
+def renew(journal: Journal, backup: Backup, location: vault.Location) -> None:
+    """Write the description again where it is missing or does not fit its file."""
+    try:
+        is_fitting = told_by(location, backup.name) == json.loads(text_of(backup))
+    except EnvironmentProblem:
+        is_fitting = False
+    if not is_fitting and not write(journal, backup, location):
+        journal.note(f"The description beside the copy in {location.alias} was written anew.")
+
+
+def write_all(journal: Journal, backup: Backup) -> None:
+    """Write what is known now beside each stored copy."""
+    aliases = set(backup.copies.intact().values_list("location", flat=True))
+    for location in config.locations():
+        if location.alias in aliases:
+            with suppress(EnvironmentProblem):
+                write(journal, backup, location)
