@@ -9,7 +9,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --requ
 FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
 	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=$(CURDIR)/var/checks
 
-.PHONY: help demo demo-check test test-postgresql bench lint docs audit lock clean
+.PHONY: help demo demo-check test test-postgresql test-containers bench lint docs audit lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make demo-check  back up, validate, delete, restore, undo: the whole circle, checked by itself"
 	@echo "make test        run the tests (ARGS='-k restore' for some of them)"
 	@echo "make test-postgresql  those of them that use the site's own database, on PostgreSQL 16 and 18"
+	@echo "make test-containers  build the image and try the compose file on a Docker Engine of its own"
 	@echo "make bench       measure ours beside the old way (SCALE=small takes under 3 minutes)"
 	@echo "make lint        format, style, types, imports, migrations"
 	@echo "make docs        build the documentation into site/"
@@ -39,6 +40,9 @@ test-postgresql: .venv/.dev
 		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) $(ARGS) \
 			tests/operations tests/interface tests/site || exit 1; \
 	done
+
+test-containers: .venv/.dev
+	@.venv/bin/python -m pytest tests/deployment $(ARGS)
 
 bench: .venv/.demo
 	@.venv/bin/python -m deploy.bench.run

@@ -17,6 +17,9 @@ from tests.site.conftest import ROOT
 DOCS = ROOT / "docs"
 READERS = ("str", "choice", "bool", "int", "float", "list", "time_zone", "db_url")
 SHOWN_EMPTY = "empty"
+CONTAINERS = "## Of the containers alone"
+# Set by the compose file to something else than the settings' default, as the QR system is beside it.
+OF_THE_QR_SYSTEM = {"API_CONTAINER", "API_HEALTH_URL", "BACKUP_LOCATIONS"}
 
 
 @pytest.fixture
@@ -36,10 +39,9 @@ def defaults(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 def test_the_page_of_the_configuration_has_every_variable_with_its_default(defaults: dict[str, str]) -> None:
     page = (DOCS / "configuration.md").read_text()
-    settings = page.partition("## Of the container alone")[0]
-    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (.*?) \| (.+) \|$", settings, re.MULTILINE)
+    rows = _rows(page.partition(CONTAINERS)[0])
 
-    documented = {name: "" if shown == SHOWN_EMPTY else shown.strip("`") for name, shown, _ in rows}
+    documented = dict(rows)
 
     assert documented == defaults
     assert len(rows) == len(documented), "a variable stands twice on the page"
@@ -52,6 +54,22 @@ def test_the_example_of_an_environment_has_every_variable_with_its_default(defau
 
     assert {name: value for _, name, value in entries} == defaults
     assert len(entries) == len(defaults), "a variable stands twice in the example"
+
+
+def test_the_page_has_every_variable_of_the_containers_with_its_default(defaults: dict[str, str]) -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    read = set(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", compose))
+    for path in (ROOT / "deploy" / "container").iterdir():
+        if path.name in {"entrypoint", "gunicorn_settings.py"}:
+            text = path.read_text()
+            read |= set(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text))
+            read |= set(re.findall(r'environ\.get\("([A-Z_]+)", "([^"]*)"\)', text))
+
+    of_settings = {(name, default) for name, default in read if name in defaults}
+    documented = _rows((DOCS / "configuration.md").read_text().partition(CONTAINERS)[2])
+
+    assert sorted(documented) == sorted(read - of_settings)
+    assert {pair for pair in of_settings if pair[0] not in OF_THE_QR_SYSTEM} <= set(defaults.items())
 
 
 def test_every_package_that_somebody_chose_has_a_reason() -> None:
@@ -69,6 +87,12 @@ def test_every_page_stands_in_the_contents() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 
     assert sorted(_pages(nav)) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def _rows(page: str) -> list[tuple[str, str]]:
+    """The variables of a page's tables with their defaults."""
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| (.*?) \| .+ \|$", page, re.MULTILINE)
+    return [(name, "" if shown == SHOWN_EMPTY else shown.strip("`")) for name, shown in rows]
 
 
 def _noting(name: str, found: dict[str, str]) -> Callable[..., Any]:

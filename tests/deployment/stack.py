@@ -1,0 +1,171 @@
+"""The compose file's stack with its demo, driven over HTTP and looked at through the engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from docker.models.containers import Container
+
+from deploy.demo.browser import Browser
+from tests.deployment.engine import HAPROXY, POSTGRES, ROOT
+from tests.docker_engine import Engine
+
+PATIENCE_SECONDS = 180
+API = "qr_generator_api"
+COUNT = "SELECT (SELECT count(*) FROM qr_codes), (SELECT count(*) FROM scan_logs)"
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class Deployment:
+    """``docker compose --profile demo up`` with files of its own."""
+
+    engine: Engine
+    folder: Path
+    port: int = field(default_factory=_free_port)
+
+    @property
+    def secrets(self) -> Path:
+        return self.folder / "secrets"
+
+    def secret(self, name: str) -> str:
+        return (self.secrets / name).read_text()
+
+    def up(self) -> None:
+        subprocess.run(
+            ["sh", str(ROOT / "deploy" / "container" / "make-secrets"), "--demo"],
+            env={**os.environ, "SECRETS": str(self.secrets)},
+            check=True,
+            capture_output=True,
+        )
+        self.compose("up", "--detach", "--no-build")
+        self.await_health("web", "worker", "demo-api")
+
+    def down(self) -> None:
+        self.compose("down", "--volumes", "--timeout", "5")
+
+    def compose(self, *words: str) -> None:
+        command = ["docker-compose", "--project-name=qradmin-test", "--profile=demo", *words]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+
+    def container(self, service: str) -> Container:
+        with self.engine.client() as client:
+            labels = ["com.docker.compose.project=qradmin-test", f"com.docker.compose.service={service}"]
+            (found,) = client.containers.list(all=True, filters={"label": labels})
+            return found
+
+    def run(self, service: str, *command: str) -> tuple[int, str]:
+        """A program in a container of the stack: its status and what it said."""
+        with self.engine.client() as client:
+            status, output = client.containers.get(self.container(service).id).exec_run(list(command))
+            return status, output.decode()
+
+    def manage(self, *words: str) -> dict[str, Any]:
+        status, output = self.run("worker", "python3", "manage.py", *words, "--json")
+        assert status == 0, output
+        answer: dict[str, Any] = json.loads(output.splitlines()[-1])
+        return answer
+
+    def sql(self, statement: str, database: str = "qrdb") -> str:
+        status, output = self.run(
+            "demo-postgres", "psql", "-U", "qr_admin", "-d", database, "-Atc", statement
+        )
+        assert status == 0, output
+        return output.strip()
+
+    def site_sql(self, statement: str) -> str:
+        status, output = self.run(
+            "site-database", "psql", "-U", "qradmin", "-d", "qradmin", "-Atc", statement
+        )
+        assert status == 0, output
+        return output.strip()
+
+    def logs(self, service: str) -> str:
+        with self.engine.client() as client:
+            return client.containers.get(self.container(service).id).logs().decode(errors="replace")
+
+    def await_health(self, *services: str) -> None:
+        for service in services:
+            self.await_that(f"{service} is healthy", lambda one=service: self._health(one) == "healthy")
+
+    def await_that(self, what: str, is_so: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_so():
+            assert time.monotonic() < deadline, (
+                f"not within {PATIENCE_SECONDS} seconds: {what}\n{self._words()}"
+            )
+            time.sleep(0.3)
+
+    @cached_property
+    def staff(self) -> Browser:
+        browser = Browser(f"http://127.0.0.1:{self.port}")
+        page = browser.log_in("itstaff", self.secret("demo_password"))
+        assert (page.status, page.path) == (200, "/"), page.text[:500]
+        return browser
+
+    def ask(self, path: str, **fields: str) -> int:
+        """Send a form; the number of the operation whose page the site answers with."""
+        page = self.staff.send(path, **fields)
+        found = re.search(r"/operation/(\d+)/", page.path)
+        assert found, f"{path}: {page.status} at {page.path}: {page.text[-1500:]}"
+        return int(found[1])
+
+    def look_at(self, operation: int) -> dict[str, Any]:
+        page = self.staff.open(f"/backups_app/operation/{operation}/progress/")
+        assert page.status == 200, page.text[:500]
+        report: dict[str, Any] = json.loads(page.text)
+        return report
+
+    def finish(self, operation: int) -> str:
+        """The state in which the operation ended."""
+        self.await_that(f"operation {operation} has ended", lambda: not self.look_at(operation)["is_active"])
+        return str(self.look_at(operation)["state"])
+
+    def back_up(self, **fields: str) -> tuple[int, str]:
+        """A new backup, as its number and its name."""
+        operation = self.ask("/backups_app/backup/create/", **fields)
+        assert self.finish(operation) == "succeeded", self.look_at(operation)
+        row = self.site_sql("SELECT id || ' ' || name FROM backups_app_backup ORDER BY id DESC LIMIT 1")
+        number, name = row.split()
+        return int(number), name
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        address = f"127.0.0.1:{self.port}"
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "DOCKER_HOST": self.engine.host,
+            "DOCKER_SOCKET": str(self.engine.socket_path),
+            "SECRETS": str(self.secrets),
+            "SITE_POSTGRES_IMAGE": POSTGRES,
+            "QR_POSTGRES_IMAGE": POSTGRES,
+            "HAPROXY_IMAGE": HAPROXY,
+            "SITE_PORT": address,
+            "SITE_HOST": "127.0.0.1",
+            "SITE_ORIGIN": f"http://{address}",
+        }
+
+    def _health(self, service: str) -> str:
+        container = self.container(service)
+        return str(container.attrs["State"].get("Health", {}).get("Status", ""))
+
+    def _words(self) -> str:
+        return "\n".join(f"{one}: {self.logs(one)[-1500:]}" for one in ("web", "worker", "docker-control"))

@@ -1,0 +1,202 @@
+"""The image and the compose file on a real Docker Engine: everything works, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import pytest
+
+from tests.deployment.stack import API, COUNT, Deployment
+
+LOCK = "LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE"
+pytestmark = pytest.mark.timeout(900)
+ASK = """
+import sys, urllib.error, urllib.request
+address, method, body = sys.argv[1:]
+kind = {"Content-Type": "application/json"}
+request = urllib.request.Request(address, body.encode() or None, kind, method=method)
+try:
+    print(urllib.request.urlopen(request, timeout=10).status)
+except urllib.error.HTTPError as error:
+    print(error.code)
+except OSError as error:
+    print("no way")
+"""
+
+
+def ask(stack: Deployment, service: str, proxy: str, method: str, path: str, body: str = "") -> str:
+    status, output = stack.run(service, "python3", "-c", ASK, f"http://{proxy}:2375{path}", method, body)
+    assert status == 0, output
+    return output.strip()
+
+
+def test_a_production_safe_backup_is_restored_over_http(stack: Deployment) -> None:
+    started = stack.container("demo-api").attrs["State"]["StartedAt"]
+    before = stack.sql(COUNT)
+
+    number, name = stack.back_up(stop_api="1")
+    again = stack.container("demo-api").attrs["State"]
+    stack.sql("DELETE FROM qr_codes WHERE hashtext(id) % 3 = 0")
+    damaged = stack.sql(COUNT)
+    restore = stack.ask(f"/backups_app/backup/{number}/restore/", typed=name, reason="Tried in containers")
+
+    assert again["Running"]
+    assert again["StartedAt"] != started, "the API was not stopped"
+    assert damaged != before
+    assert stack.finish(restore) == "succeeded", stack.look_at(restore)
+    assert stack.sql(COUNT) == before
+    stack.await_health("demo-api")
+
+
+def test_a_backup_without_a_stop_lies_in_the_volume_for_the_service_alone(stack: Deployment) -> None:
+    started = stack.container("demo-api").attrs["State"]["StartedAt"]
+
+    _, name = stack.back_up()
+
+    _, mode = stack.run("worker", "stat", "--format=%a %U", f"/backups/{name}")
+    assert mode.split() == ["600", "qradmin"]
+    assert stack.container("demo-api").attrs["State"]["StartedAt"] == started
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing_and_the_api_comes_back(stack: Deployment) -> None:
+    _, name = stack.back_up()
+    before, files = stack.sql(COUNT), _files(stack)
+    # A lock keeps the dump waiting, after the API has been stopped.
+    locked = stack.run(
+        "demo-postgres", "sh", "-c",
+        f"psql -U qr_admin -d qrdb -c 'BEGIN; {LOCK}; SELECT pg_sleep(600)' >/dev/null 2>&1 &",
+    )  # fmt: skip
+    assert locked[0] == 0
+    operation = stack.ask("/backups_app/backup/create/", stop_api="1")
+    stack.await_that("the API is stopped", lambda: not stack.container("demo-api").attrs["State"]["Running"])
+
+    os.kill(stack.container("worker").attrs["State"]["Pid"], signal.SIGKILL)
+    stack.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; {LOCK}%'")
+
+    assert stack.finish(operation) == "interrupted"
+    stack.await_that("the API runs again", lambda: stack.container("demo-api").attrs["State"]["Running"])
+    stack.await_health("demo-api", "worker")
+    assert stack.sql(COUNT) == before
+    assert _files(stack) == files
+    assert name in files
+    assert stack.manage("validate_backup", name)["state"] == "succeeded"
+
+
+def test_the_stack_forgets_nothing_when_it_is_started_anew(stack: Deployment) -> None:
+    _, name = stack.back_up()
+    before = _records(stack), _files(stack), stack.sql(COUNT)
+
+    stack.compose("down", "--timeout", "60")
+    stack.compose("up", "--detach", "--no-build")
+    stack.await_health("web", "worker", "demo-api")
+
+    records, files, rows = before
+    assert _records(stack)[: len(records)] == records
+    assert (_files(stack), stack.sql(COUNT)) == (files, rows)
+    assert stack.manage("validate_backup", name)["state"] == "succeeded"
+    assert stack.back_up()[1] != name
+
+
+def test_the_site_says_that_all_is_well(stack: Deployment) -> None:
+    stack.back_up()
+
+    page = stack.staff.open("/health")
+    overview = stack.staff.open("/")
+
+    assert (page.status, json.loads(page.text)["status"]) == (200, "healthy")
+    assert overview.status == 200
+    assert "cannot be used" not in overview.text
+
+
+@pytest.mark.parametrize("service", ["web", "worker"])
+def test_a_container_can_write_nowhere_but_where_it_must_and_has_no_rights(
+    stack: Deployment, service: str
+) -> None:
+    facts = stack.container(service).attrs
+
+    _, user = stack.run(service, "id", "-un")
+    written, _ = stack.run(service, "touch", "/app/anything")
+    backups, _ = stack.run(service, "touch", "/backups/anything")
+    stack.run(service, "rm", "-f", "/backups/anything")
+    _, status = stack.run(service, "cat", "/proc/self/status")
+
+    assert user.strip() == "qradmin"
+    assert facts["HostConfig"]["ReadonlyRootfs"]
+    assert written != 0
+    assert (backups == 0) == (service == "worker"), "only the worker may change a backup"
+    assert "CapEff:\t0000000000000000" in status
+    assert "NoNewPrivs:\t1" in status
+    assert facts["HostConfig"]["Memory"]
+    assert facts["HostConfig"]["PidsLimit"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("GET", f"/containers/{API}/json", "200"),
+        ("POST", f"/containers/{API}/stop", "403"),
+        ("POST", f"/containers/{API}/exec", "403"),
+        ("GET", f"/containers/{API}/logs?stdout=1", "403"),
+        ("GET", "/containers/json", "403"),
+    ],
+)
+def test_the_web_server_sees_the_api_and_can_change_nothing(
+    stack: Deployment, method: str, path: str, expected: str
+) -> None:
+    assert ask(stack, "web", "docker-view", method, path) == expected
+    assert ask(stack, "web", "docker-control", method, path) == "no way"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "expected"),
+    [
+        ("GET", "/version", "", "200"),
+        ("GET", f"/v1.41/containers/{API}/json", "", "200"),
+        ("GET", f"/v1.41/containers/{API}/logs?stdout=1", "", "200"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"]}', "201"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "privileged" : 1}', "403"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "\\u0050rivileged": true}', "403"),
+        ("POST", f"/containers/{API}/exec", f'{{"Cmd": ["id"], {9000 * " "} "Privileged": true}}', "403"),
+        ("POST", "/containers/create", '{"Image": "any"}', "403"),
+        ("POST", f"/containers/{API}/../qr_generator_postgres/stop", "", "403"),
+        ("POST", f"/containers/{API}%2f..%2fqr_generator_postgres/stop", "", "403"),
+        ("GET", "/containers/qr_generator_postgres/json", "", "403"),
+        ("DELETE", f"/containers/{API}", "", "403"),
+        ("GET", "/containers/json", "", "403"),
+        ("GET", "/info", "", "403"),
+    ],
+    ids=[
+        "version", "inspect", "logs", "exec", "privileged", "privileged-escaped", "privileged-far-behind",
+        "create", "other-by-dots", "other-by-escapes", "inspect-another", "delete", "list", "info",
+    ],
+)  # fmt: skip
+def test_the_worker_may_make_the_calls_that_are_written_down_and_no_others(
+    stack: Deployment, method: str, path: str, body: str, expected: str
+) -> None:
+    assert ask(stack, "worker", "docker-control", method, path, body) == expected
+
+
+def test_the_logs_name_the_operation_and_no_secret(stack: Deployment) -> None:
+    stack.back_up()
+
+    lines = [json.loads(line) for line in stack.logs("worker").splitlines() if line.startswith("{")]
+    everything = "".join(
+        stack.logs(one) for one in ("web", "worker", "migrate", "docker-control", "demo-api")
+    )
+
+    assert any("operation" in line for line in lines)
+    for path in stack.secrets.iterdir():
+        assert path.read_text() not in everything, path.name
+    assert stack.secret("managed_database_url").split(":")[2].split("@")[0] not in everything
+
+
+def _files(stack: Deployment) -> list[str]:
+    return stack.run("worker", "ls", "-A", "/backups")[1].split()
+
+
+def _records(stack: Deployment) -> list[str]:
+    return stack.site_sql(
+        "SELECT id, kind, state, requested_by_name, created_at FROM backups_app_operation ORDER BY id"
+    ).splitlines()
