@@ -35,7 +35,7 @@ def write(folder: Path, rows: Sequence[Row], growth: Sequence[dict[str, Any]], a
     data = {"about": about, "rows": [asdict(row) for row in rows], "growth": list(growth)}
     (folder / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
     (folder / "benchmarks-growth.svg").write_text(plot(growth))
-    (folder / "benchmarks.md").write_text(_page(rows, about))
+    (folder / "benchmarks.md").write_text(_page(rows, growth, about))
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -96,7 +96,7 @@ def _line(
     )
 
 
-def _page(rows: Sequence[Row], about: dict[str, str]) -> str:
+def _page(rows: Sequence[Row], growth: Sequence[dict[str, Any]], about: dict[str, str]) -> str:
     lines = [
         "# Benchmarks",
         "",
@@ -116,4 +116,14 @@ def _page(rows: Sequence[Row], about: dict[str, str]) -> str:
     lines += ["", "## What bounds each figure", ""]
     lines += [f"- **{row.what}**: {row.bound}" for row in bounds]
     lines += ["", "## Growth", "", "![Time and memory against size](benchmarks-growth.svg)", ""]
+    lines += [
+        "| scans | database | backup | worker's peak memory | restore | database not answering |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    lines += [
+        f"| {point['scans']:,} | {point['database_mb']:.0f} MB | {point['seconds']:.1f} s |"
+        f" {point['memory_mb']:.0f} MB | {point['restore_seconds']:.1f} s | {point['down_seconds']:.3f} s |"
+        for point in growth
+    ]
+    lines.append("")
     return "\n".join(lines)

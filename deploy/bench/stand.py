@@ -172,6 +172,7 @@ def _environment(folder: Path, server: embedded.EmbeddedServer) -> dict[str, str
         "SECRET_KEY": "for-one-run-of-the-benchmark-" + 30 * "x",
         "DATABASE_URL": f"sqlite:///{folder / 'site.sqlite3'}",
         "MANAGED_DATABASE_URL": url,
+        "STATIC_ROOT": str(folder / "static"),
         "BACKUP_LOCATIONS": f"first={folder / 'first'},second={folder / 'second'}",
         "SAFETY_BACKUP_TIME_LIMIT": "1800",
         "LOG_LEVEL": "ERROR",
