@@ -67,7 +67,7 @@ def asked(request: HttpRequest, ask: Callable[[], Operation], *, back: str) -> H
 class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):  # type: ignore[type-arg]
     """Records that nobody adds, changes or deletes by hand, superusers included."""
 
-    list_per_page = 50
+    list_per_page = 25
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_display_links = None
