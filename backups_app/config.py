@@ -60,6 +60,11 @@ def location(alias: str) -> vault.Location | None:
     return next((place for place in locations() if place.alias == alias), None)
 
 
+def upload_limit_bytes() -> int:
+    """The largest backup file that may be handed in through the page."""
+    return int(settings.UPLOAD_LIMIT_MB) * 1024 * 1024
+
+
 def client_folders() -> tuple[Path, ...]:
     """Where pg_dump and pg_restore are looked for before anywhere else."""
     return tuple(Path(folder) for folder in settings.POSTGRES_CLIENT_FOLDERS)

@@ -25,6 +25,7 @@ from backups_app.operations import (
     copy_check,
     drill,
     housekeeping,
+    imports,
     liveness,
     restore,
     validation,
@@ -47,6 +48,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.MIGRATE_DATABASE: api.migrate_database,
     Kind.END_SESSIONS: blocking.end_blocking_sessions,
     Kind.CHECK_COPIES: copy_check.check_copies,
+    Kind.IMPORT: imports.import_backups,
 }
 
 
@@ -127,6 +129,17 @@ def request_check_copies(*, only_pending: bool = False, **who: Any) -> Operation
     """Every copy read where it lies and repaired; with ``only_pending`` only those that still wait."""
     key = "check_copies:pending" if only_pending else "check_copies"
     return request(Kind.CHECK_COPIES, open_key=key, parameters={"only_pending": only_pending}, **who)
+
+
+def request_import(*, dry_run: bool = False, **who: Any) -> Operation:
+    """Adopt the files in the locations that no record knows; with ``dry_run`` only say which."""
+    key = "import:dry_run" if dry_run else "import"
+    return request(Kind.IMPORT, open_key=key, parameters={"dry_run": dry_run}, **who)
+
+
+def request_import_upload(upload: str, *, original: str, **who: Any) -> Operation:
+    """Import one uploaded file, by the name it lies under; ``original`` is what its sender called it."""
+    return request(Kind.IMPORT, parameters={"upload": upload, "original": original[:200]}, **who)
 
 
 def find_backup(name: str) -> Backup:

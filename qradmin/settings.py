@@ -114,6 +114,8 @@ MANAGED_DATABASE_URL = env.str("MANAGED_DATABASE_URL", default="")
 DRILL_DATABASE_URL = env.str("DRILL_DATABASE_URL", default="")
 BACKUP_LOCATIONS = env.str("BACKUP_LOCATIONS", default=f"working={BASE_DIR / 'var' / 'backups'}")
 BACKUP_COMPRESSION = env.str("BACKUP_COMPRESSION", default="best")
+# The largest file that may be uploaded, in MB of 1024 KB.
+UPLOAD_LIMIT_MB = env.int("UPLOAD_LIMIT_MB", default=1024, least=1)
 BACKUP_KEEP = env.str("BACKUP_KEEP", default="5")
 POSTGRES_CLIENT_FOLDERS = env.list("POSTGRES_CLIENT_FOLDERS", default=[])
 SAFETY_BACKUP_TIME_LIMIT = env.int("SAFETY_BACKUP_TIME_LIMIT", default=180, least=1)

@@ -15,6 +15,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.csrf import csrf_exempt
 
 from backups_app import tasks
 from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
@@ -22,6 +23,7 @@ from backups_app.admin.downloading import download
 from backups_app.admin.filters import BackupStateFilter
 from backups_app.admin.pinning import pin_page
 from backups_app.admin.restoring import restore_page
+from backups_app.admin.uploading import import_page
 from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation
 from backups_app.presentation import buttons, words
@@ -113,6 +115,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         extra = {
             "may_create": may(request, "create_backup"),
             "may_check": may(request, "validate_backup"),
+            "may_import": may(request, "import_backup"),
             **(extra_context or {}),
         }
         return super().changelist_view(request, extra)
@@ -192,6 +195,8 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         return [
             own("create/", self.create_view, "create"),
             own("check-copies/", self.check_copies_view, "check_copies"),
+            own("import/", csrf_exempt(self.import_view), "import"),  # protected once the upload is set up
+            own("import/found/", self.import_found_view, "import_found"),
             own("<int:pk>/validate/", self.validate_view, "validate"),
             own("<int:pk>/prove/", self.prove_view, "prove"),
             own("<int:pk>/download/", self.download_view, "download"),
@@ -219,6 +224,16 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             request,
             lambda: tasks.request_check_copies(**who(request)),
             back="admin:backups_app_backup_changelist",
+        )
+
+    def import_view(self, request: HttpRequest) -> HttpResponse:
+        insist_on(request, "import_backup")
+        return import_page(self, request)
+
+    @acting("import_backup")
+    def import_found_view(self, request: HttpRequest) -> HttpResponse:
+        return asked(
+            request, lambda: tasks.request_import(**who(request)), back="admin:backups_app_backup_import"
         )
 
     @acting("validate_backup")

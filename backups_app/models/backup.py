@@ -124,6 +124,10 @@ class Backup(Kept):
     def mark_removed(self, reason: str) -> None:
         self._change(removed_at=timezone.now(), removed_reason=reason)
 
+    def mark_found_again(self) -> None:
+        """Its file was put back and equals the record."""
+        self._change(removed_at=None, removed_reason="")
+
     def _change(self, **changes: Any) -> None:
         for name, value in changes.items():
             setattr(self, name, value)

@@ -212,12 +212,13 @@ def _free_name(database: str, *, is_safety: bool) -> str:
     """A name that no backup has or ever had; within one second, the next second is waited for."""
     while True:
         name = vault.make_name(database, datetime.now(UTC), safety=is_safety)
-        if not Backup.objects.filter(name=name).exists() and not _lies_anywhere(name):
+        if not Backup.objects.filter(name=name).exists() and not lies_anywhere(name):
             return name
         time.sleep(0.1)
 
 
-def _lies_anywhere(name: str) -> bool:
+def lies_anywhere(name: str) -> bool:
+    """Whether any location that answers holds a file of that name."""
     for location in config.locations():
         try:
             if location.exists(name):

@@ -109,6 +109,19 @@ def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
     )
 
 
+@contextmanager
+def at_hand(journal: Journal, location: vault.Location, name: str) -> Iterator[Path]:
+    """The path of a file that may have no record yet; from afar it is fetched for the time of the block."""
+    path = location.local_path(name)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="qradmin-fetch-", dir=_scratch_folder()) as folder:
+        target = Path(folder) / name
+        location.fetch(name, target, watch=journal.watch)
+        yield target
+
+
 def is_intact(
     journal: Journal, copy: BackupCopy, location: vault.Location, unreachable: list[QradminError]
 ) -> bool:
@@ -124,7 +137,7 @@ def is_intact(
         journal.warn(f"The copy in {location.alias} cannot be read now: {problem.message}")
         unreachable.append(problem)
         return False
-    return _judge(journal, copy, found)
+    return judge_copy(journal, copy, found)
 
 
 def _out_of_sight(backup: Backup) -> list[QradminError]:
@@ -160,10 +173,11 @@ def _fetch(
         journal.warn(f"The copy in {location.alias} cannot be fetched now: {problem.message}")
         unreachable.append(problem)
         return False
-    return _judge(journal, copy, found)
+    return judge_copy(journal, copy, found)
 
 
-def _judge(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
+def judge_copy(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
+    """Record whether what was found equals the backup's record."""
     backup = copy.backup
     if (found.size, found.sha256) == (backup.size, backup.sha256):
         copy.found(BackupCopy.State.STORED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -13,6 +12,7 @@ from backups_app.errors import BadBackup, EnvironmentProblem, QradminError
 from backups_app.models import Backup, BackupCopy, Operation
 from backups_app.operations import copies, sidecars
 from backups_app.operations.journal import Journal
+from backups_app.operations.places import Places
 from backups_app.systems import vault
 
 SHORTEST_PAUSE = timedelta(minutes=5)
@@ -61,31 +61,6 @@ def is_retry_due(now: datetime) -> bool:
     waiting = waiting.exclude(backup__operation__state__in=Operation.ACTIVE)
     tried = waiting.values_list("backup__created_at", "checked_at")
     return any(checked is None or now - checked >= _pause(checked - made) for made, checked in tried)
-
-
-class Places:
-    """The configured locations; each is asked once whether it answers, and again when it failed."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-        self._locations = {location.alias: location for location in config.locations()}
-        self.down: dict[str, str] = {}
-        with journal.stage("See which locations answer"):
-            for alias in list(self._locations):
-                self.ask_again(alias)
-
-    def __iter__(self) -> Iterator[vault.Location]:
-        return iter(self._locations.values())
-
-    def ask_again(self, alias: str) -> None:
-        """Whether it still answers; one that does not is left alone from now on."""
-        if alias in self.down:
-            return
-        try:
-            self._locations[alias].names()
-        except QradminError as error:
-            self.down[alias] = error.message
-            self._journal.warn(error.message, location=alias)
 
 
 def _wanted(*, only_pending: bool) -> QuerySet[Backup]:

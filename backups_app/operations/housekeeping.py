@@ -16,7 +16,7 @@ from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import SILENT_FOR
 from backups_app.operations import api as api_lifecycle
-from backups_app.operations import liveness
+from backups_app.operations import liveness, uploads
 from backups_app.operations.masking import masked
 from backups_app.systems.postgres import activity, databases
 
@@ -54,6 +54,7 @@ def keep_house() -> None:
         start_the_api_again,
         drop_old_replaced_databases,
         sweep_temporary_files,
+        uploads.sweep_forgotten,
         expire_overdue,
         liveness.forget_dead_workers,
     ):

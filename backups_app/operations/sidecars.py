@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from backups_app import config
-from backups_app.errors import EnvironmentProblem
+from backups_app.errors import BadBackup, EnvironmentProblem
 from backups_app.models import Backup
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
+from backups_app.systems.postgres.manifest import Manifest
 
 SIDECAR_FORMAT = 1
+# Texts that are taken over from a description, each with the length that its record has room for.
+_TEXTS = {
+    "created_by": 150,
+    "compression": 20,
+    "database": 63,
+    "server_version": 40,
+    "client_version": 40,
+    "revision": 64,
+}
 
 
 def text_of(backup: Backup) -> str:
@@ -51,6 +62,36 @@ def told_by(location: vault.Location, name: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return told if isinstance(told, dict) and told.get("format") == SIDECAR_FORMAT else None
+
+
+def facts_of(told: dict[str, Any], name: str, found: vault.Stored) -> dict[str, Any]:
+    """The fields of a backup's record that a description tells of this very file.
+
+    BadBackup, in a sentence, when the description belongs to another file or cannot be understood.
+    """
+    if (told.get("name"), told.get("size"), told.get("sha256")) != (name, found.size, found.sha256):
+        raise BadBackup(f"The description beside {name} belongs to another file.")
+    try:
+        manifest = told["manifest"]
+        rows = None if manifest is None else Manifest.from_json(manifest).rows
+        proven_at = told.get("proven_at")
+        created_at = datetime.fromisoformat(told["created_at"])
+        if created_at.tzinfo is None or told["origin"] not in Backup.Origin.values:
+            raise ValueError("created_at or origin")
+        return {
+            **{key: str(told.get(key) or "")[:length] for key, length in _TEXTS.items()},
+            "origin": told["origin"],
+            "created_at": created_at,
+            "is_api_stopped": told.get("is_api_stopped") is True,
+            "manifest": manifest,
+            "rows": rows,
+            "proven_at": datetime.fromisoformat(proven_at) if proven_at else None,
+            "proof": dict(told.get("proof") or {}),
+        }
+    except (KeyError, TypeError, ValueError, BadBackup) as error:
+        raise BadBackup(
+            f"The description beside {name} cannot be understood.", detail=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def write(journal: Journal, backup: Backup, location: vault.Location) -> list[str]:

@@ -25,7 +25,7 @@ def validate_backup(journal: Journal) -> None:
             reader = clients.newest_restore(config.client_folders())
             archive.read_whole(reader, path, watch=journal.watch)
         with journal.stage("Look at the manifest"):
-            _insist_on_manifest(backup)
+            _look_at_manifest(journal, backup)
     except BadBackup as error:
         backup.mark_damaged(error.message)
         raise
@@ -87,10 +87,11 @@ def _check_copies(journal: Journal, backup: Backup) -> dict[str, str]:
     return found
 
 
-def _insist_on_manifest(backup: Backup) -> None:
+def _look_at_manifest(journal: Journal, backup: Backup) -> None:
     if backup.manifest is None:
-        raise Refused(
-            f"{backup.name} has no manifest, so its rows cannot be compared yet: prove it by a test restore."
+        journal.warn(
+            f"{backup.name} has no manifest: its whole archive can be read, but whether its rows are complete"
+            " is not known before a test restore. Prove it."
         )
-    if not Manifest.from_json(backup.manifest).tables:
+    elif not Manifest.from_json(backup.manifest).tables:
         raise BadBackup(f"The manifest of {backup.name} names no table.")

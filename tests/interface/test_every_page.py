@@ -27,6 +27,8 @@ GETS: dict[str, dict[str, int]] = {
     "backups_app/backup/1/pin/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/create/": ONLY_POST,
     "backups_app/backup/check-copies/": ONLY_POST,
+    "backups_app/backup/import/": REFUSED_TO_HELP_DESK,
+    "backups_app/backup/import/found/": ONLY_POST,
     "backups_app/backup/1/validate/": ONLY_POST,
     "backups_app/backup/1/prove/": ONLY_POST,
     "backups_app/backup/1/download/": ONLY_POST,
@@ -70,6 +72,7 @@ GETS: dict[str, dict[str, int]] = {
 DEEDS = [address for address, statuses in GETS.items() if statuses is ONLY_POST] + [
     "backups_app/backup/1/restore/",
     "backups_app/backup/1/pin/",
+    "backups_app/backup/import/",
     "backups_app/restoreevent/1/undo/",
 ]
 UNKNOWN = [

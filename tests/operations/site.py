@@ -13,8 +13,9 @@ import psycopg
 from django.db import connections
 from psycopg import sql
 
-from backups_app import tasks
+from backups_app import config, tasks
 from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.systems import vault
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
 
@@ -52,6 +53,16 @@ class Site:
 
     def check_copies(self, **options: Any) -> Operation:
         return self.attempt(tasks.request_check_copies(**options, **WHO))
+
+    def import_found(self, *, dry_run: bool = False) -> Operation:
+        return self.attempt(tasks.request_import(dry_run=dry_run, **WHO))
+
+    def upload(self, content: bytes, original: str = "theirs.sql") -> Operation:
+        """What the page does with a file that was handed in."""
+        path, file = vault.new_upload(config.locations()[0])
+        with file:
+            file.write(content)
+        return self.attempt(tasks.request_import_upload(path.name, original=original, **WHO))
 
     def validate_database(self) -> Operation:
         return self.attempt(tasks.request_validate_database(**WHO))

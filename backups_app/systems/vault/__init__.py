@@ -17,6 +17,7 @@ from backups_app.systems.vault.names import (
     prefix_for,
 )
 from backups_app.systems.vault.streams import sha256_of
+from backups_app.systems.vault.uploads import find_upload, new_upload, sweep_uploads
 
 __all__ = [
     "NAME_PATTERN",
@@ -30,12 +31,15 @@ __all__ = [
     "Stored",
     "StoredFile",
     "WorkingFile",
+    "find_upload",
     "is_name",
     "make_name",
+    "new_upload",
     "open_location",
     "parse_locations",
     "parse_name",
     "prefix_for",
     "sha256_of",
+    "sweep_uploads",
     "working_file",
 ]

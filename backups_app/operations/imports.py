@@ -1,0 +1,223 @@
+"""Import: files in the locations that no record knows are judged and adopted; the catalogue is rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils import timezone
+
+from backups_app import config
+from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused, StorageProblem
+from backups_app.models import Backup, BackupCopy
+from backups_app.operations import adoption, copies, sidecars, uploads
+from backups_app.operations.journal import Journal
+from backups_app.operations.places import Places
+from backups_app.systems import vault
+from backups_app.systems.postgres import clients
+from backups_app.systems.waiting import answer, no_watch
+
+LOOK_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file of the naming pattern that no present backup has; ``places`` are aliases."""
+
+    name: str
+    size: int
+    places: tuple[str, ...]
+
+
+@dataclass
+class Look:
+    """What lies in the locations now; ``troubles`` are those that did not answer, in sentences."""
+
+    candidates: list[Candidate]
+    troubles: list[str]
+
+
+@dataclass
+class _Lying:
+    """One file as it lies in the locations: what each copy is, and which description fits its copy."""
+
+    found: dict[str, vault.Stored] = field(default_factory=dict)
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    misfits: list[str] = field(default_factory=list)
+
+    @property
+    def order(self) -> list[str]:
+        """Aliases, those first whose copy is what its description says."""
+        return sorted(self.found, key=lambda alias: alias not in self.told)
+
+
+def import_backups(journal: Journal) -> None:
+    """The operation: an uploaded file, or every unknown file in the locations.
+
+    1. See which locations answer, and which files of theirs no record knows.
+    2. Read each where it lies, and the description beside it.
+    3. Read the whole archive: it has to be one of the managed database.
+    4. Record it with its copies; locations without one get theirs by the next check of the copies.
+
+    Whatever is not adopted is left as it is; ``dry_run`` stops before step 4.
+    """
+    journal.consequence = "No file was changed or removed."
+    if journal.operation.parameters.get("upload"):
+        uploads.import_upload(journal)
+        return
+    is_dry = bool(journal.operation.parameters.get("dry_run"))
+    clients.newest_restore(config.client_folders())
+    places = Places(journal)
+    adopted: list[str] = []
+    refused: list[dict[str, str]] = []
+    unread: list[str] = []
+    for candidate in unknown_files(places.files):
+        try:
+            with journal.stage(f"Look at {candidate.name}"):
+                _adopt(journal, candidate, places, is_dry=is_dry)
+            adopted.append(candidate.name)
+        except (BadBackup, Refused) as error:
+            refused.append({"name": candidate.name, "why": error.message})
+            journal.warn(f"Left alone: {error.message}")
+        except EnvironmentProblem as problem:
+            unread.append(candidate.name)
+            journal.warn(f"{candidate.name} could not be judged now: {problem.message}")
+    journal.result |= {
+        "dry_run": is_dry,
+        "adopted": [] if is_dry else adopted,
+        "adoptable": adopted if is_dry else [],
+        "refused": refused,
+        "unread": unread,
+        "unreachable": sorted(places.down),
+    }
+    verb = "can be adopted" if is_dry else "adopted"
+    journal.note(f"{len(adopted)} {verb}, {len(refused)} left alone, {len(unread)} not readable now.")
+
+
+def look() -> Look:
+    """The unknown files, for a page: each location is asked for a few seconds at most."""
+    files: dict[str, list[vault.StoredFile]] = {}
+    troubles: list[str] = []
+    try:
+        locations = config.locations()
+    except QradminError as error:
+        return Look([], [error.message])
+    for location in locations:
+        try:
+            files[location.alias] = answer(location.names, no_watch, limit_seconds=LOOK_SECONDS)
+        except QradminError as error:
+            troubles.append(error.message)
+        except TimeoutError:
+            troubles.append(f"The storage location {location.describe()} did not answer in time.")
+    return Look(unknown_files(files), troubles)
+
+
+def unknown_files(files: Mapping[str, list[vault.StoredFile]]) -> list[Candidate]:
+    """Files that no present backup has, oldest name first; ``files``: alias -> what lies there."""
+    known = set(Backup.objects.present().values_list("name", flat=True))
+    places: dict[str, list[str]] = {}
+    sizes: dict[str, int] = {}
+    for alias, stored in files.items():
+        for file in stored:
+            if file.name not in known:
+                places.setdefault(file.name, []).append(alias)
+                sizes.setdefault(file.name, file.size)
+    order = sorted(places, key=lambda name: (vault.parse_name(name).moment, name))
+    return [Candidate(name, sizes[name], tuple(places[name])) for name in order]
+
+
+def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bool) -> None:
+    name = candidate.name
+    lying = _read(journal, candidate, places)
+    chosen, judged = _judge_best(journal, name, lying, places)
+    adoption.insist_on_our_database(name, judged)
+    found = lying.found[chosen]
+    removed = Backup.objects.filter(name=name).first()
+    if removed is not None and (removed.size, removed.sha256) != (found.size, found.sha256):
+        raise Refused(f"{name} is not the backup of this name that was removed: rename one of them.")
+    if is_dry:
+        journal.note(f"{name} can be adopted.", sha256=found.sha256)
+        return
+    if removed is not None:
+        removed.mark_found_again()
+        backup = removed
+    else:
+        backup = adoption.record(journal, name, found, _fields(name, lying, chosen, judged))
+    _record_copies(journal, backup, lying, places)
+    journal.note(f"{name} was adopted{'' if backup.manifest else ' without a manifest'}.")
+    for warning in backup.warnings:
+        journal.warn(warning)
+
+
+def _read(journal: Journal, candidate: Candidate, places: Places) -> _Lying:
+    lying = _Lying()
+    trouble: QradminError | None = None
+    for location in places.up:
+        if location.alias not in candidate.places:
+            continue
+        try:
+            found = location.digest(candidate.name, watch=journal.watch)
+            lying.found[location.alias] = found
+            told = sidecars.told_by(location, candidate.name)
+            if told is not None:
+                lying.told[location.alias] = sidecars.facts_of(told, candidate.name, found)
+        except BadBackup as misfit:
+            lying.misfits.append(misfit.message)
+            journal.warn(f"In {location.alias}: {misfit.message}")
+        except EnvironmentProblem as problem:
+            trouble = problem
+            journal.warn(problem.message, location=location.alias)
+            places.ask_again(location.alias)
+    if not lying.found:
+        raise trouble or StorageProblem(f"{candidate.name} is no longer there.")
+    return lying
+
+
+def _judge_best(journal: Journal, name: str, lying: _Lying, places: Places) -> tuple[str, adoption.Judged]:
+    """The first copy that is a whole archive, and what it is; the error of the first one when none is."""
+    errors: list[QradminError] = []
+    tried: set[vault.Stored] = set()
+    locations = {location.alias: location for location in places}
+    for alias in lying.order:
+        if lying.found[alias] in tried:
+            continue
+        tried.add(lying.found[alias])
+        try:
+            with copies.at_hand(journal, locations[alias], name) as path:
+                return alias, adoption.judge(journal, path)
+        except (BadBackup, EnvironmentProblem) as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _fields(name: str, lying: _Lying, chosen: str, judged: adoption.Judged) -> dict[str, Any]:
+    """From the description where one fits this very file, else from the archive and the name."""
+    now = timezone.now()
+    same = [alias for alias in lying.told if lying.found[alias] == lying.found[chosen]]
+    if same:
+        told = lying.told[same[0]]
+        return told | {"created_at": min(told["created_at"], now), "validated_at": now}
+    fields = judged.fields | {
+        "origin": Backup.Origin.IMPORTED,
+        "created_at": min(vault.parse_name(name).moment, now),
+        "validated_at": now,
+    }
+    if lying.misfits:
+        fields["validated_at"] = None
+        fields["warnings"] = [f"{lying.misfits[0]} It may be damaged: prove it before you rely on it."]
+    return fields
+
+
+def _record_copies(journal: Journal, backup: Backup, lying: _Lying, places: Places) -> None:
+    """Every location gets a row; those that hold no such file wait for theirs."""
+    for location in places:
+        copy, _ = BackupCopy.objects.get_or_create(
+            backup=backup, location=location.alias, defaults={"state": BackupCopy.State.PENDING}
+        )
+        found = lying.found.get(location.alias)
+        if found is None:
+            copy.found(BackupCopy.State.PENDING)
+            BackupCopy.objects.filter(pk=copy.pk).update(checked_at=None)
+        elif copies.judge_copy(journal, copy, found) and location.alias not in lying.told:
+            sidecars.write(journal, backup, location)

@@ -1,0 +1,115 @@
+"""One uploaded file: judged like any other, given a name of our own, and copied to every location."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from django.utils import timezone
+
+from backups_app import config
+from backups_app.errors import BadBackup, EnvironmentProblem, Refused
+from backups_app.models import Backup, Operation
+from backups_app.operations import adoption, copies
+from backups_app.operations.backup import lies_anywhere
+from backups_app.operations.journal import Journal
+from backups_app.systems import vault
+from backups_app.systems.postgres import archive
+
+FORGOTTEN_AFTER_SECONDS = 3600.0
+SPOKEN_OF = "The uploaded file"
+
+
+def import_upload(journal: Journal) -> None:
+    """
+    1. Read the whole archive: it has to hold the managed database's tables.
+    2. Give it a name of its own: the database's and when the archive was made.
+    3. Store it in the working location, record it, and copy it to every other location.
+
+    The uploaded file is gone afterwards, whatever happens; its own name stands only in the trail.
+    """
+    journal.consequence = "Nothing was imported."
+    working, *_others = config.locations()
+    path = vault.find_upload(working, str(journal.operation.parameters["upload"]))
+    try:
+        journal.note(f"It was uploaded as “{journal.operation.parameters.get('original', '')}”.")
+        with _spoken_of(path):
+            with journal.stage("Read the whole archive"):
+                digest = vault.sha256_of(path, watch=journal.watch)
+                _insist_on_new(digest)
+                judged = adoption.judge(journal, path)
+            _store(journal, working, path, judged, digest)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def insist_on_archive(path: Path) -> None:
+    """A first look at the file's head: BadBackup, in a sentence, when it is no archive at all."""
+    with _spoken_of(path):
+        archive.file_header_version(path)
+
+
+def sweep_forgotten() -> None:
+    """Uploads whose operation has ended, or that nobody finished."""
+    active = Operation.objects.active().filter(kind=Operation.Kind.IMPORT)
+    keep = {str(parameters.get("upload")) for parameters in active.values_list("parameters", flat=True)}
+    working, *_others = config.locations()
+    vault.sweep_uploads(working, FORGOTTEN_AFTER_SECONDS, keep=keep)
+
+
+def _insist_on_new(digest: str) -> None:
+    same = Backup.objects.present().filter(sha256=digest).first()
+    if same is not None:
+        raise Refused(f"This very file is here already, as {same.name}.")
+
+
+def _store(
+    journal: Journal, working: vault.Location, path: Path, judged: adoption.Judged, digest: str
+) -> None:
+    taken_at = judged.taken_at or timezone.now()
+    ours = config.managed_database().database
+    name = _free_name(ours, taken_at)
+    journal.will_leave("file", name, location=working.alias)
+    with journal.stage(f"Store it as {name}"):
+        found = working.store(path, name, watch=journal.watch)
+    if found.sha256 != digest:
+        working.remove(name)
+        raise BadBackup(f"{SPOKEN_OF} changed while it was read.")
+    warnings = []
+    if judged.facts.database != ours:
+        warnings.append(f"It was taken from the database {judged.facts.database}, not from {ours}.")
+    fields = judged.fields | {
+        "origin": Backup.Origin.IMPORTED,
+        "created_at": taken_at,
+        "created_by": journal.operation.requested_by_name,
+        "validated_at": timezone.now(),
+        "warnings": warnings,
+    }
+    backup = adoption.record(journal, name, found, fields)
+    journal.left_nothing("file", name)
+    journal.consequence = f"The backup {name} was imported and is kept."
+    adoption.point_to(journal, backup)
+    stored = working.local_path(name)
+    backup.warnings = warnings + (copies.distribute(journal, backup, stored) if stored else [])
+    backup.save(update_fields=["warnings"])
+    journal.result["warnings"] = backup.warnings
+
+
+def _free_name(database: str, moment: datetime) -> str:
+    """The name for that second, or for the next second that is free."""
+    while True:
+        name = vault.make_name(database, moment)
+        if not Backup.objects.filter(name=name).exists() and not lies_anywhere(name):
+            return name
+        moment += timedelta(seconds=1)
+
+
+@contextmanager
+def _spoken_of(path: Path) -> Iterator[None]:
+    """Sentences that would name our temporary file speak of the uploaded one."""
+    try:
+        yield
+    except (BadBackup, EnvironmentProblem) as error:
+        raise type(error)(error.message.replace(path.name, SPOKEN_OF), detail=error.detail) from error

@@ -1,0 +1,396 @@
+"""Files that no record knows are judged and adopted; a lost catalogue is rebuilt from what lies there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_django.fixtures import Settings
+
+from backups_app import config
+from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, Step
+from backups_app.operations import imports
+from backups_app.systems.postgres import clients
+from backups_app.systems.postgres.connections import environment
+from tests.operations.site import Site, change_bytes
+
+OLD = "qrdb_20250101_030405.sql"
+SAFETY = "qrdb_20250102_030405_before_restore.sql"
+
+
+def old_dump(site: Site, file: Path, *more: str, database: str = "qrdb") -> Path:
+    """A file as the old scripts made it."""
+    program = clients.for_dump(16).path
+    subprocess.run(
+        [program, "--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces", *more, "-f", file],
+        env=environment(site.server.at(database), "tests"),
+        check=True,
+    )
+    return file
+
+
+def states(backup: Backup) -> dict[str, str]:
+    return dict(backup.copies.values_list("location", "state"))
+
+
+def forget_everything() -> None:
+    """The site's own database was lost: its rows are gone, as no code of ours can make them go."""
+    for model in (Step, RestoreEvent, BackupCopy):
+        model.objects.all()._raw_delete("default")
+    Operation.objects.update(backup=None)
+    Backup.objects.all()._raw_delete("default")
+    Operation.objects.all()._raw_delete("default")
+
+
+def facts(backup: Backup) -> dict[str, Any]:
+    names = "name origin created_at created_by size sha256 database revision manifest rows proven_at proof"
+    return {name: getattr(backup, name) for name in names.split()} | {"copies": states(backup)}
+
+
+def test_a_lost_catalogue_is_rebuilt_with_all_that_was_known(site: Site) -> None:
+    proven, other = site.backup(), site.backup()
+    site.prove(proven)
+    before = [facts(backup) for backup in Backup.objects.order_by("name")]
+    (site.second / other.name).unlink()
+    forget_everything()
+
+    operation = site.import_found()
+
+    assert operation.state == "succeeded", operation.error
+    assert operation.result["adopted"] == sorted([proven.name, other.name])
+    after = [facts(backup) for backup in Backup.objects.order_by("name")]
+    before[-1]["copies"]["second"] = "pending"
+    assert after == before
+    assert {backup.state for backup in Backup.objects.all()} == {"proven", "validated"}
+    assert site.check_copies(only_pending=True).result["repaired"] == [f"{other.name} in second"]
+    assert site.restore(Backup.objects.get(name=other.name)).state == "succeeded"
+
+
+def test_files_of_the_old_scripts_are_adopted_and_can_be_validated_proven_and_restored(site: Site) -> None:
+    old_dump(site, site.second / OLD)
+    old_dump(site, site.working / SAFETY, "--compress=0")
+    live = site.rows()
+
+    operation = site.import_found()
+
+    assert operation.result["adopted"] == [OLD, SAFETY]
+    backup = Backup.objects.get(name=OLD)
+    assert (backup.origin, backup.state, backup.manifest) == ("imported", "validated", None)
+    assert backup.created_at == datetime(2025, 1, 1, 3, 4, 5, tzinfo=UTC)
+    assert (backup.revision, backup.database) == ("8d13a4dfeb1d", "qrdb")
+    assert backup.server_version.startswith("16.")
+    assert backup.operation == operation
+    assert states(backup) == {"working": "pending", "second": "stored"}
+    assert json.loads((site.second / f"{OLD}.json").read_text())["sha256"] == backup.sha256
+    assert site.validate(backup).state == "succeeded"
+    site.execute("DELETE FROM scan_logs")
+    safety = Backup.objects.get(name=SAFETY)
+    assert site.restore(safety).state == "succeeded"
+    assert site.rows() == live
+    assert site.prove(backup).state == "succeeded"
+    backup.refresh_from_db()
+    assert (backup.state, backup.rows) == ("proven", 1337)
+
+
+def test_a_dry_run_says_what_would_be_adopted_and_changes_nothing(site: Site) -> None:
+    old_dump(site, site.working / OLD)
+    (site.working / SAFETY).write_bytes(b"no archive")
+    before = site.files()
+
+    operation = site.import_found(dry_run=True)
+
+    assert operation.result["adoptable"] == [OLD]
+    assert operation.result["adopted"] == []
+    assert [refused["name"] for refused in operation.result["refused"]] == [SAFETY]
+    assert not Backup.objects.exists()
+    assert site.files() == before
+
+
+def test_what_is_no_whole_backup_of_ours_is_left_alone_with_a_sentence(site: Site) -> None:
+    whole = old_dump(site, site.working / OLD).read_bytes()
+    files = {
+        "qrdb_20250103_000001.sql": (b"", "is empty."),
+        "qrdb_20250103_000002.sql": (b"-- PostgreSQL database dump\n", "is a plain SQL script"),
+        "qrdb_20250103_000003.sql": (whole[:-2000], "is damaged: it cannot be read to its end."),
+        "qrdb_20250103_000004.sql": (b"\x7fELF" * 100, "is not a PostgreSQL archive"),
+        "qrdb_20250103_000005.sql": (whole[:7], "is cut short"),
+    }
+    for name, (content, _sentence) in files.items():
+        (site.working / name).write_bytes(content)
+    foreign = {"notes.txt": b"mine", "qrdb.sql": b"x", "qradmin_site_20250101_000000.dump": b"x"}
+    for name, content in foreign.items():
+        (site.working / name).write_bytes(content)
+
+    operation = site.import_found()
+
+    assert operation.state == "succeeded"
+    assert operation.result["adopted"] == [OLD]
+    told = {refused["name"]: refused["why"] for refused in operation.result["refused"]}
+    assert set(told) == set(files)
+    for name, (content, sentence) in files.items():
+        assert sentence in told[name]
+        assert (site.working / name).read_bytes() == content
+    assert {name: (site.working / name).read_bytes() for name in foreign} == foreign
+
+
+def test_a_backup_of_something_else_is_left_alone(site: Site) -> None:
+    with site.connected("postgres") as connection:
+        connection.execute("CREATE DATABASE other")
+    with site.connected("other") as connection:
+        connection.execute("CREATE TABLE qr_codes AS SELECT 1 AS id")
+    old_dump(site, site.working / OLD, database="other")
+
+    operation = site.import_found()
+
+    assert "holds no rows of the table alembic_version" in operation.result["refused"][0]["why"]
+
+
+def test_a_backup_of_another_system_of_the_same_kind_is_left_alone(site: Site, settings: Settings) -> None:
+    old_dump(site, site.working / OLD)
+    settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")
+
+    operation = site.import_found()
+
+    assert operation.result["refused"][0]["why"] == (
+        f"{OLD} is a backup of the database qrdb, not of qrtest: upload it if it is wanted here."
+    )
+
+
+@pytest.mark.parametrize("text", ["{}", "no JSON", '{"format": 1}', '{"format": 2}', "[]", "\udcff"])
+def test_a_description_that_cannot_be_understood_does_not_keep_a_file_out(site: Site, text: str) -> None:
+    old_dump(site, site.working / OLD)
+    (site.working / f"{OLD}.json").write_bytes(text.encode(errors="surrogateescape"))
+
+    operation = site.import_found()
+
+    assert operation.result["adopted"] == [OLD]
+    assert Backup.objects.get(name=OLD).manifest is None
+
+
+def test_a_description_that_does_not_fit_its_file_is_said_and_the_file_is_judged_by_itself(
+    site: Site,
+) -> None:
+    backup = site.backup()
+    forget_everything()
+    for folder in (site.working, site.second):
+        change_bytes(folder / backup.name, lambda data: data.__setitem__(60, data[60] ^ 1))
+    old_dump(site, site.working / "another").replace(site.working / backup.name)
+    (site.second / backup.name).unlink()
+
+    operation = site.import_found()
+
+    adopted = Backup.objects.get()
+    assert operation.steps.filter(what__contains="belongs to another file", level="warning").exists()
+    assert (adopted.state, adopted.manifest) == ("unvalidated", None)
+    assert "It may be damaged: prove it" in adopted.warnings[0]
+    assert site.prove(adopted).state == "succeeded"
+
+
+def test_the_copy_that_is_what_its_description_says_is_preferred(site: Site) -> None:
+    backup = site.backup()
+    forget_everything()
+    change_bytes(site.working / backup.name, lambda data: data.__setitem__(-1, data[-1] ^ 1))
+
+    site.import_found()
+
+    adopted = Backup.objects.get()
+    assert (adopted.sha256, adopted.state) == (backup.sha256, "validated")
+    assert states(adopted) == {"working": "corrupt", "second": "stored"}
+    assert site.check_copies().result["repaired"] == [f"{backup.name} in working"]
+
+
+def test_a_file_that_was_removed_and_put_back_is_in_the_list_again(site: Site) -> None:
+    backup = site.backup()
+    whole = (site.working / backup.name).read_bytes()
+    for folder in (site.working, site.second):
+        (folder / backup.name).unlink()
+    backup.mark_removed("a clean-up")
+    (site.working / backup.name).write_bytes(whole + b"x")
+    assert "is not the backup of this name" in site.import_found().result["refused"][0]["why"]
+    (site.working / backup.name).write_bytes(whole)
+
+    operation = site.import_found()
+
+    backup.refresh_from_db()
+    assert operation.result["adopted"] == [backup.name]
+    assert backup.is_present
+    assert site.restore(backup).state == "succeeded"
+
+
+def test_what_is_known_already_is_not_looked_at(site: Site) -> None:
+    site.backup()
+
+    operation = site.import_found()
+
+    assert operation.result["adopted"] == operation.result["refused"] == []
+    assert imports.look() == imports.Look([], [])
+
+
+def test_a_location_that_is_down_does_not_keep_the_others_from_being_imported(site: Site) -> None:
+    old_dump(site, site.working / OLD)
+    site.second.rmdir()
+
+    operation = site.import_found()
+
+    assert operation.result["adopted"] == [OLD]
+    assert operation.result["unreachable"] == ["second"]
+    assert [one.name for one in imports.look().candidates] == []
+    assert "does not exist" in imports.look().troubles[0]
+
+
+def test_a_file_from_the_future_is_not_the_newest_for_ever(site: Site) -> None:
+    old_dump(site, site.working / "qrdb_20990101_000000.sql")
+
+    site.import_found()
+    taken = site.backup()
+
+    assert Backup.objects.first() == taken
+
+
+def test_a_file_that_appears_while_its_backup_is_recorded_is_not_adopted_twice(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_dump(site, site.working / OLD)
+    real = imports.adoption.insist_on_our_database
+
+    def meanwhile(*arguments: Any) -> None:
+        Backup.objects.create(
+            name=OLD, origin="manual", created_at=datetime(2025, 1, 1, tzinfo=UTC), size=1, sha256="0" * 64
+        )
+        real(*arguments)
+
+    monkeypatch.setattr(imports.adoption, "insist_on_our_database", meanwhile)
+
+    operation = site.import_found()
+
+    assert operation.state == "succeeded"
+    assert operation.result["adopted"] == []
+    assert Backup.objects.count() == 1
+
+
+# --- one uploaded file ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dump(site: Site, tmp_path: Path) -> bytes:
+    return old_dump(site, tmp_path / "dump").read_bytes()
+
+
+def test_an_uploaded_file_gets_a_name_of_its_own_and_a_copy_in_every_location(
+    site: Site, dump: bytes
+) -> None:
+    operation = site.upload(dump, "../../etc/qrdb_20990101_000000.sql")
+
+    assert operation.state == "succeeded", operation.error
+    backup = Backup.objects.get()
+    assert backup.name.startswith(f"qrdb_{datetime.now(UTC):%Y%m}")
+    assert (backup.origin, backup.created_by, backup.state) == ("imported", "tester", "validated")
+    assert abs((backup.created_at - datetime.now(UTC)).total_seconds()) < 60
+    assert states(backup) == {"working": "stored", "second": "stored"}
+    assert site.files() == {backup.name, f"{backup.name}.json"}
+    assert (site.working / backup.name).stat().st_mode & 0o777 == 0o600
+    assert operation.result["backup"] == backup.name
+    assert operation.steps.filter(what="It was uploaded as “../../etc/qrdb_20990101_000000.sql”.").exists()
+    assert site.restore(backup).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda _: b"", "The uploaded file is empty."),
+        (lambda _: b"-- PostgreSQL database dump\n", "The uploaded file is a plain SQL script"),
+        (lambda dump: dump[:-2000], "The uploaded file is damaged: it cannot be read to its end."),
+        (lambda _: b"GIF89a" + bytes(100), "The uploaded file is not a PostgreSQL archive"),
+    ],
+    ids=["empty", "plain SQL", "truncated", "foreign"],
+)
+def test_what_is_no_backup_is_refused_and_nothing_is_left(
+    site: Site, dump: bytes, change: Any, sentence: str
+) -> None:
+    operation = site.upload(change(dump))
+
+    assert (operation.state, operation.blame) == ("failed", "backup")
+    assert operation.error.startswith(sentence)
+    assert operation.error.endswith("Nothing was imported.")
+    assert site.files() == set()
+    assert not Backup.objects.exists()
+
+
+def test_the_same_file_is_not_imported_twice(site: Site, dump: bytes) -> None:
+    site.upload(dump)
+
+    operation = site.upload(dump)
+
+    assert operation.error.startswith("This very file is here already, as ")
+    assert Backup.objects.count() == 1
+
+
+def test_two_archives_of_one_second_get_two_names(site: Site, tmp_path: Path) -> None:
+    both = [old_dump(site, tmp_path / "a", "--compress=0"), old_dump(site, tmp_path / "b", "--compress=1")]
+
+    for dump in both:
+        assert site.upload(dump.read_bytes()).state == "succeeded"
+
+    assert Backup.objects.count() == 2
+
+
+def test_an_archive_of_another_database_is_imported_with_a_warning(
+    site: Site, settings: Settings, dump: bytes
+) -> None:
+    settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")
+
+    operation = site.upload(dump)
+
+    backup = Backup.objects.get()
+    assert backup.name.startswith("qrtest_")
+    assert backup.warnings == ["It was taken from the database qrdb, not from qrtest."]
+    assert operation.state == "succeeded"
+
+
+def test_a_cancelled_import_of_an_upload_leaves_nothing(site: Site, dump: bytes, at_step: Any) -> None:
+    from backups_app.errors import Cancelled
+
+    def cancel(_journal: object) -> None:
+        raise Cancelled("It was cancelled.")
+
+    at_step("Store it", cancel)
+
+    assert site.upload(dump).state == "cancelled"
+    assert site.files() == set()
+
+
+def test_forgotten_uploads_are_swept_and_waiting_ones_are_not(site: Site) -> None:
+    import os
+
+    from backups_app import tasks
+    from backups_app.operations import uploads
+    from backups_app.systems import vault
+
+    made = [vault.new_upload(config.locations()[0]) for _ in range(3)]
+    for path, file in made:
+        file.close()
+        os.utime(path, (0, 0))
+    (forgotten, _), (waiting, _), (recent, _) = made
+    os.utime(recent)
+    tasks.request_import_upload(waiting.name, original="x", is_queued=False)
+    (site.working / ".notes").write_text("mine")
+
+    uploads.sweep_forgotten()
+
+    assert [path.exists() for path in (forgotten, waiting, recent)] == [False, True, True]
+    for path in (waiting, recent, site.working / ".notes"):
+        path.unlink()
+
+
+@pytest.mark.parametrize("name", ["../x", "qrdb_20250101_000000.sql", ".qradmin-upload-", "/etc/passwd"])
+def test_nothing_but_an_upload_is_ever_opened_as_one(site: Site, name: str) -> None:
+    from backups_app import tasks
+    from tests.operations.site import WHO
+
+    operation = site.attempt(tasks.request_import_upload(name, original="x", **WHO))
+
+    assert operation.error.startswith("This is not the name of an uploaded file.")
