@@ -9,7 +9,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --requ
 FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
 	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=$(CURDIR)/var/checks
 
-.PHONY: help demo demo-check test test-postgresql test-containers bench lint docs audit lock clean
+.PHONY: help demo demo-check test test-postgresql test-containers bench lint docs runbooks audit lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make bench       measure ours beside the old way (SCALE=small takes under 3 minutes)"
 	@echo "make lint        format, style, types, imports, migrations"
 	@echo "make docs        build the documentation into site/"
+	@echo "make runbooks    make docs/runbooks.md from the site's own runbooks"
 	@echo "make audit       compare the pinned packages with the lists of known weaknesses"
 	@echo "make lock        pin the requirements anew"
 	@echo "make clean       remove the virtual environment, the demo's data and all caches"
@@ -59,6 +60,9 @@ docs: .venv/.docs
 	@! grep -rlE '<(script|link|img|iframe|source)[^>]+(src|href)="?(https?:)?//' site --include='*.html' || { \
 		echo "These pages would fetch something from a third party."; exit 1; }
 	@echo "The documentation is in site/index.html."
+
+runbooks: .venv/.dev
+	@$(FOR_CHECKS) .venv/bin/python -m deploy.runbook_pages
 
 audit: .venv/.audit
 	@for list in requirements requirements-demo requirements-dev requirements-docs; do \

@@ -99,12 +99,10 @@ def _make_base(engine: Engine) -> None:
 
 
 def _mirror() -> str:
-    for path in (Path("/etc/apt/sources.list"), *Path("/etc/apt/sources.list.d").glob("*")):
-        if path.is_file() and (
-            found := re.search(r"^(?:URIs:|deb) +(http\S+)", path.read_text(), re.MULTILINE)
-        ):
-            return found[1]
-    return "http://deb.debian.org/debian"
+    """Where this machine's own packages come from."""
+    command = ["apt-get", "download", "--print-uris", "base-files"]
+    found = re.search(r"'(http\S+)/pool/", subprocess.run(command, capture_output=True, text=True).stdout)
+    return found[1] if found else "http://deb.debian.org/debian"
 
 
 def _build(engine: Engine, image: str, folder: str, *options: str) -> None:

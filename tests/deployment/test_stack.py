@@ -99,6 +99,16 @@ def test_the_stack_forgets_nothing_when_it_is_started_anew(stack: Deployment) ->
     assert stack.back_up()[1] != name
 
 
+def test_the_api_is_stopped_and_started_by_hand_through_the_worker(stack: Deployment) -> None:
+    stop = stack.ask("/backups_app/operation/api/stop/", reason="Tried in containers")
+    stopped = stack.finish(stop), stack.container("demo-api").attrs["State"]["Running"]
+    start = stack.ask("/backups_app/operation/api/start/", reason="Tried in containers")
+
+    assert stopped == ("succeeded", False)
+    assert stack.finish(start) == "succeeded"
+    stack.await_health("demo-api")
+
+
 def test_the_site_says_that_all_is_well(stack: Deployment) -> None:
     stack.back_up()
 

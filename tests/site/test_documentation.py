@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from django.core.management import get_commands
 
+from deploy import runbook_pages
 from qradmin import environment
 from tests.site.conftest import ROOT
 
@@ -81,6 +83,19 @@ def test_every_package_that_somebody_chose_has_a_reason() -> None:
         reasons = re.findall(r"^\| (\S+) \| (.+) \|$", section.partition("\n## ")[0], re.MULTILINE)
         named = [name for name, _ in reasons if name not in {"package", "---"}]
         assert sorted(named, key=str.lower) == sorted(_chosen(path), key=str.lower), path.name
+
+
+def test_the_runbooks_say_what_the_pages_say() -> None:
+    assert (DOCS / "runbooks.md").read_text() == runbook_pages.page(), "run: make runbooks"
+
+
+def test_every_command_that_the_documentation_names_is_there() -> None:
+    text = "".join(path.read_text() for path in (*DOCS.glob("*.md"), ROOT / "README.md"))
+
+    named = set(re.findall(r"(?:manage\.py|`qradmin|run --rm \w+) ([a-z_]+)", text))
+
+    assert named - set(get_commands()) == set()
+    assert "restore" in named
 
 
 def test_every_page_stands_in_the_contents() -> None:
