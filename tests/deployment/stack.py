@@ -21,6 +21,7 @@ from tests.deployment.engine import HAPROXY, POSTGRES, ROOT
 from tests.docker_engine import Engine
 
 PATIENCE_SECONDS = 180
+PROJECT = "qradmin-test"
 API = "qr_generator_api"
 COUNT = "SELECT (SELECT count(*) FROM qr_codes), (SELECT count(*) FROM scan_logs)"
 
@@ -58,16 +59,28 @@ class Deployment:
     def down(self) -> None:
         self.compose("down", "--volumes", "--timeout", "5")
 
+    @property
+    def compose_command(self) -> str:
+        return f"docker-compose --file={ROOT}/docker-compose.yml --project-name={PROJECT} --profile=demo"
+
     def compose(self, *words: str) -> None:
-        command = ["docker-compose", "--project-name=qradmin-test", "--profile=demo", *words]
+        self.shell(f"{self.compose_command} {' '.join(words)}")
+
+    def shell(self, command: str) -> None:
+        """A command of a person at this machine."""
         done = subprocess.run(
-            command, cwd=ROOT, env=self._environment, capture_output=True, text=True, timeout=300
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
         )
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
 
     def container(self, service: str) -> Container:
         with self.engine.client() as client:
-            labels = ["com.docker.compose.project=qradmin-test", f"com.docker.compose.service={service}"]
+            labels = [f"com.docker.compose.project={PROJECT}", f"com.docker.compose.service={service}"]
             (found,) = client.containers.list(all=True, filters={"label": labels})
             return found
 
@@ -76,6 +89,14 @@ class Deployment:
         with self.engine.client() as client:
             status, output = client.containers.get(self.container(service).id).exec_run(list(command))
             return status, output.decode()
+
+    def output(self, service: str, *command: str) -> bytes:
+        """What a program in a container of the stack writes, byte by byte."""
+        with self.engine.client() as client:
+            container = client.containers.get(self.container(service).id)
+            status, (output, words) = container.exec_run(list(command), demux=True)
+            assert status == 0, words
+            return bytes(output)
 
     def manage(self, *words: str) -> dict[str, Any]:
         status, output = self.run("worker", "python3", "manage.py", *words, "--json")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 
 import pytest
 
+from tests.deployment.engine import ROOT
 from tests.deployment.stack import API, COUNT, Deployment
 
+OLD_SCRIPTS = ROOT / "docs" / "coming-from-the-scripts.md"
+OLD_FLAGS = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 LOCK = "LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE"
 pytestmark = pytest.mark.timeout(900)
 ASK = """
@@ -97,6 +101,22 @@ def test_the_stack_forgets_nothing_when_it_is_started_anew(stack: Deployment) ->
     assert (_files(stack), stack.sql(COUNT)) == (files, rows)
     assert stack.manage("validate_backup", name)["state"] == "succeeded"
     assert stack.back_up()[1] != name
+
+
+def test_a_file_of_the_old_scripts_is_taken_along_as_the_page_says(stack: Deployment) -> None:
+    (command,) = re.findall(r"```sh\n(.*?)```", OLD_SCRIPTS.read_text(), re.DOTALL)
+    old = stack.folder / "backups" / "qrdb_20240229_040000.sql"
+    old.parent.mkdir()
+    old.write_bytes(stack.output("demo-postgres", "pg_dump", "-U", "qr_admin", *OLD_FLAGS, "qrdb"))
+
+    stack.shell(command.replace("docker compose", stack.compose_command))
+    imported = stack.manage("import_backups")
+    proven = stack.manage("prove_backup", old.name)
+
+    assert imported["state"] == "succeeded"
+    assert proven["state"] == "succeeded"
+    _, mode = stack.run("worker", "stat", "--format=%a %U", f"/backups/{old.name}")
+    assert mode.split() == ["600", "qradmin"]
 
 
 def test_the_api_is_stopped_and_started_by_hand_through_the_worker(stack: Deployment) -> None:

@@ -1,0 +1,84 @@
+"""What the compose file promises, read from the file itself; `make test-containers` runs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.site.conftest import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+LASTING = [name for name, service in SERVICES.items() if not service.get("profiles") and name != "migrate"]
+
+
+def test_only_the_worker_reaches_the_control_of_containers() -> None:
+    neighbours = {name for name, service in SERVICES.items() if "docker-control" in service["networks"]}
+
+    assert neighbours == {"worker", "docker-control"}
+    assert COMPOSE["networks"]["docker-control"]["internal"]
+
+
+def test_only_the_filters_have_the_socket_of_the_engine() -> None:
+    holders = {
+        name
+        for name, service in SERVICES.items()
+        if any("docker.sock" in volume for volume in service.get("volumes", []))
+    }
+
+    assert holders == {"docker-control", "docker-view"}
+
+
+def test_the_web_server_cannot_change_a_backup() -> None:
+    assert SERVICES["web"]["volumes"] == ["backups:/backups:ro"]
+    assert SERVICES["worker"]["volumes"] == ["backups:/backups"]
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_a_service_that_lasts_is_limited_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["restart"] == "unless-stopped"
+    assert service["mem_limit"]
+    assert service["pids_limit"]
+    assert service["logging"]["options"]["max-size"]
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "site-database", "demo-postgres", "demo-api"])
+def test_a_service_that_others_wait_for_says_whether_it_is_healthy(name: str) -> None:
+    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_service_has_a_secret_in_its_environment(name: str) -> None:
+    service = SERVICES[name]
+
+    for variable, value in service.get("environment", {}).items():
+        is_secret = any(word in variable for word in ("PASSWORD", "SECRET", "DATABASE_URL"))
+        assert not is_secret or (variable.endswith("_FILE") and value.startswith("/run/secrets/")), variable
+    assert not service.get("privileged")
+
+
+@pytest.mark.parametrize("name", ["web", "worker", "migrate"])
+def test_the_site_runs_without_rights_on_a_file_system_that_it_cannot_change(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["read_only"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "user" not in service, "the image has the user"
+
+
+def test_a_running_operation_is_waited_for() -> None:
+    assert SERVICES["worker"]["stop_grace_period"] == "15m"
+
+
+def test_the_image_does_not_run_as_root_and_takes_only_pinned_packages() -> None:
+    lines = (ROOT / "Dockerfile").read_text()
+
+    assert "\nUSER qradmin\n" in lines
+    assert "--require-hashes -r" in lines
+    assert '\nENTRYPOINT ["tini"' in lines
+    assert "\nHEALTHCHECK " in lines
