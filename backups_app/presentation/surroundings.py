@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from django.core.cache import cache
@@ -11,9 +11,11 @@ from django.utils.translation import gettext as _
 
 from backups_app import config
 from backups_app.errors import QradminError
+from backups_app.systems.api_container import ApiContainer
 
 Value = TypeVar("Value")
 REMEMBERED_SECONDS = 10
+PATIENCE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ def _api() -> ApiState:
     container = config.api()
     if not container.is_managed:
         return ApiState(False, False, _("not managed"), "quiet")
+    if isinstance(container, ApiContainer):
+        container = replace(container, engine_timeout_seconds=PATIENCE_SECONDS)
     try:
         state = container.state()
     except QradminError as error:
