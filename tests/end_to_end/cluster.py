@@ -21,7 +21,7 @@ import psycopg
 import pytest
 
 from backups_app.systems.postgres.connections import Server
-from deploy.demo import embedded
+from deploy.demo import accounts, embedded
 from tests.conftest import DEFAULT_MAJOR, url_of
 from tests.real_world import need
 
@@ -68,8 +68,12 @@ class Site:
         self.stop_cluster()
         before = set(self.ask("list(WorkerBeat.objects.values_list('name', flat=True))"))
         with (self.folder / "log").open("ab") as log:
+            # It is to stop when the tests end in whatever way, and not to outlive them.
+            argv = accounts.guarded(
+                [sys.executable, "manage.py", "qcluster"], accounts.Account.caller(), "TERM"
+            )
             self.cluster = subprocess.Popen(
-                [sys.executable, "manage.py", "qcluster"],
+                argv,
                 cwd=ROOT,
                 env=self.environment | environment,
                 stdin=subprocess.DEVNULL,

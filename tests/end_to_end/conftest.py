@@ -2,11 +2,13 @@
 
 from tests.docker_engine import docker_engine
 from tests.end_to_end.api import api, api_site, plain_site
+from tests.end_to_end.browser import chromium, web, web_servers
 from tests.end_to_end.cluster import new_site, postgresql_site, site, site_server, sites, sqlite_site
 
 __all__ = [
     "api",
     "api_site",
+    "chromium",
     "docker_engine",
     "new_site",
     "plain_site",
@@ -15,4 +17,6 @@ __all__ = [
     "site_server",
     "sites",
     "sqlite_site",
+    "web",
+    "web_servers",
 ]

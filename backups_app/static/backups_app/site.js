@@ -4,6 +4,7 @@
 (() => {
     const words = (document.getElementById("words") || { dataset: {} }).dataset;
     const POLL = 1000;
+    const QUEUED_POLL = 400; // a worker takes it within a moment
     const HIDDEN_POLL = 15000;
     const LONGEST_PAUSE = 30000;
 
@@ -17,7 +18,12 @@
             this.timer = null;
             document.addEventListener("visibilitychange", () => document.hidden || this.soon(0));
             window.addEventListener("online", () => this.soon(0));
-            this.soon(POLL);
+            this.soon(this.pause());
+        }
+
+        pause() {
+            if (document.hidden) return HIDDEN_POLL;
+            return this.box.dataset.state === "queued" ? QUEUED_POLL : POLL;
         }
 
         soon(pause) {
@@ -67,7 +73,7 @@
             else bar.value = report.percent;
             document.querySelectorAll("[data-live-duration]").forEach((place) => { place.textContent = report.duration; });
             report.steps.forEach((line) => this.add(line));
-            this.soon(document.hidden ? HIDDEN_POLL : POLL);
+            this.soon(this.pause());
         }
 
         add(line) {

@@ -1,0 +1,263 @@
+"""Every job of an operator from the login to its result, by clicking in a real browser."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+
+from backups_app.systems.postgres.connections import Server
+from tests.end_to_end.browser import Web, type_login
+from tests.end_to_end.cluster import contents, dump_held_up
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.real
+
+
+def see(place: Locator, text: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(place.first).to_contain_text(text)
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).first.click()
+
+
+def follow(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name).first.click()
+
+
+def see_end(page: Page, state: str = "Succeeded") -> None:
+    """The operation's own page says how it ended, by itself."""
+    see(page.locator("h1 .state"), state)
+
+
+def back_up(page: Page) -> str:
+    """Click through a backup; its name."""
+    page.goto("/")
+    press(page, "Back up now")
+    see_end(page)
+    return page.locator(".banner.good a").first.inner_text()
+
+
+def hold(page: Page) -> None:
+    """Begin a backup that is held up, and stand on its page."""
+    press(page, "Back up now")
+    see(page.locator("h1 .state"), "Running")
+
+
+def confirm(page: Page, typed: str, reason: str, button: str) -> None:
+    page.get_by_role("textbox", name="Type to confirm").fill(typed)
+    page.get_by_role("textbox", name="Reason").fill(reason)
+    press(page, button)
+
+
+def test_a_backup_is_taken_validated_and_proven(web: Web) -> None:
+    web.known.clear()
+    page = web.log_in()
+
+    name = back_up(page)
+    follow(page, name)
+    for deed in ("Validate", "Prove"):
+        press(page, deed)
+        see_end(page)
+        page.locator(".facts").get_by_role("link", name=name).click()
+
+    see(page.locator("h1"), "Proven")
+    page.locator(".tabs").get_by_role("link", name="Backups").click()
+    see(page.locator(f"#result_list tr:has-text('{name}')"), "Proven")
+
+
+def test_what_was_deleted_comes_back_and_an_undo_takes_it_away_again(
+    web: Web, managed: Server, owner: psycopg.Connection[Any]
+) -> None:
+    page = web.log_in()
+    name = back_up(page)
+    before = contents(managed)
+    owner.execute("DELETE FROM qr_codes WHERE id IN (SELECT id FROM qr_codes ORDER BY id LIMIT 7)")
+    owner.execute(
+        "INSERT INTO qr_codes (id, content, file_format, title) VALUES ('new', 'x', 'png', 'Canteen menu')"
+    )
+    damaged = contents(managed)
+
+    follow(page, name)
+    follow(page, "Restore…")
+    see(page.locator("main"), "1 QR code was made since the backup and would be lost")
+    see(page.locator("main"), "Canteen menu")
+    assert page.get_by_role("button", name="Restore the whole database").is_disabled()
+    confirm(page, name, "seven codes were deleted", "Restore the whole database")
+    see_end(page)
+    assert contents(managed) == before
+
+    follow(page, "Before and after, and the undo")
+    see(page.locator(".facts"), "seven codes were deleted")
+    page.get_by_role("textbox", name="Note").fill("The import script had run twice.")
+    press(page, "Add the note")
+    see(page.locator(".note"), "The import script had run twice.")
+    follow(page, "Undo…")
+    confirm(page, "qrdb", "wrong backup", "Undo the restore")
+    see_end(page)
+    assert contents(managed) == damaged
+
+
+def test_a_restore_is_not_begun_without_a_reason(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    name = back_up(page)
+    before = contents(managed)
+    web.expected = ("status of 422",)
+
+    follow(page, name)
+    follow(page, "Restore…")
+    confirm(page, name, "", "Restore the whole database")
+
+    see(page.locator(".errornote"), "Nothing was started")
+    assert contents(managed) == before
+
+
+def test_a_running_backup_is_watched_and_cancelled(web: Web, managed: Server) -> None:
+    page = web.log_in()
+
+    with dump_held_up(managed):
+        hold(page)
+        page.evaluate("window.isTheSamePage = true")
+        see(page.locator("[data-live-step]"), "Dump and count in one snapshot")
+        see(page.locator("[data-live-steps] li"), "Check server, client program and room")
+        page.locator("[data-live-duration]").get_by_text(re.compile(r"[2-9]\.\d s")).wait_for()
+        assert page.evaluate("window.isTheSamePage")
+        see(page.locator(".deeds"), "A cancelled backup leaves no file.")
+        press(page, "Cancel")
+        see_end(page, "Cancelled")
+
+    see(page.locator(".banner"), "It was cancelled by itstaff")
+
+
+def test_a_double_click_is_one_operation(web: Web, managed: Server) -> None:
+    page = web.log_in()
+
+    with dump_held_up(managed):
+        page.get_by_role("button", name="Back up now", exact=True).dblclick()
+        see(page.locator("h1 .state"), "Running")
+        page.goto("/backups_app/operation/?state__exact=running")
+        assert page.locator("#result_list tbody tr").count() == 1
+
+
+def test_the_help_desk_sees_all_and_can_do_nothing(web: Web) -> None:
+    name = web.site.backup()
+    page = web.log_in("helpdesk")
+
+    page.locator(".tabs").get_by_role("link", name="Backups").click()
+    follow(page, name)
+    see(page.locator("h1"), name)
+
+    assert page.locator("main button:not(.copy)").count() == 0
+    web.expected = ("status of 403",)
+    answer = page.goto(re.sub(r"change/$", "restore/", page.url))
+    assert answer is not None
+    assert answer.status == 403
+
+
+def test_a_dead_worker_is_told_on_the_overview_and_where_one_waits(web: Web) -> None:
+    page = web.log_in()
+    web.site.stop_cluster()
+    web.site.ask("WorkerBeat.objects.update(at=timezone.now() - timedelta(minutes=5))")
+
+    page.goto("/")
+    see(page.locator(".banner.bad"), "No worker is alive")
+    press(page, "Back up now")
+    see(page.locator("main"), "No worker is alive: start one")
+
+    web.site.ensure_cluster()
+    web.site.ask("tasks.dispatch_waiting(unsent_since=timedelta())")
+    see_end(page)
+
+
+def test_a_session_that_ends_leads_to_the_login_and_back(web: Web, managed: Server) -> None:
+    page = web.log_in()
+
+    with dump_held_up(managed):
+        hold(page)
+        address = page.url
+        page.context.clear_cookies()
+        page.wait_for_url("**/login/?next=**")
+        type_login(page, "itstaff")
+        page.wait_for_url(address)
+        see(page.locator("h1 .state"), "Running")
+
+
+def test_a_lost_connection_is_told_and_tried_again_with_growing_pauses(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    web.expected = ("ERR_INTERNET_DISCONNECTED",)
+
+    with dump_held_up(managed):
+        hold(page)
+        page.context.set_offline(True)
+        see(page.locator("[data-live-lost]"), "No connection to the site. It is tried again in 1 s.")
+        see(page.locator("[data-live-lost]"), "No connection to the site. It is tried again in 2 s.")
+        page.context.set_offline(False)
+        page.locator("[data-live-lost]").wait_for(state="hidden")
+    see_end(page)
+
+
+def test_a_hidden_tab_asks_seldom(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    asked: list[str] = []
+
+    with dump_held_up(managed):
+        hold(page)
+        page.on("request", lambda request: asked.append(request.url))
+        page.clock.install()
+        page.reload()
+        page.evaluate("Object.defineProperty(document, 'hidden', {get: () => true})")
+        with page.expect_response("**/progress/**"):
+            page.clock.run_for(1000)
+        page.locator("[data-live-duration]").get_by_text(re.compile(r"\d s")).wait_for()
+        before = len(asked)
+        page.clock.run_for(14_000)
+        page.evaluate("fetch(location.href)")
+
+        assert [url for url in asked[before:] if "progress" in url] == []
+        with page.expect_response("**/progress/**"):
+            page.clock.run_for(2000)
+
+
+def test_a_backup_works_without_javascript(web: Web) -> None:
+    page = web.log_in(java_script_enabled=False)
+
+    press(page, "Back up now")
+
+    see_end(page)
+
+
+def test_a_backup_works_by_keyboard_alone(web: Web) -> None:
+    page = web.log_in()
+
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip-to-content-link"
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        seen = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert seen == "solid", page.evaluate("document.activeElement.outerHTML")
+        if page.evaluate("document.activeElement.textContent").strip() == "Back up now":
+            break
+    page.keyboard.press("Enter")
+
+    see_end(page)
+
+
+def test_a_backup_is_downloaded(web: Web) -> None:
+    name = web.site.backup()
+    page = web.log_in()
+    page.goto("/backups_app/backup/")
+    follow(page, name)
+
+    with page.expect_download() as coming:
+        press(page, "Download")
+
+    assert coming.value.suggested_filename == name
+    page.goto("/backups_app/operation/?kind__exact=download")
+    see(page.locator("#result_list"), name)

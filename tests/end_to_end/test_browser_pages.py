@@ -1,0 +1,111 @@
+"""Every page is accessible, fits its screen and needs nothing that the policy forbids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from backups_app.presentation import runbooks
+from tests.end_to_end.browser import Web
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = pytest.mark.real
+
+PAGES = (
+    "/",
+    "/backups_app/backup/",
+    "/backups_app/backup/?q=nothing",
+    "/backups_app/backup/{backup}/change/",
+    "/backups_app/backup/{backup}/restore/",
+    "/backups_app/backup/{backup}/pin/",
+    "/backups_app/operation/",
+    "/backups_app/operation/{operation}/change/",
+    "/backups_app/operation/{failed}/change/",
+    "/backups_app/operation/{queued}/change/",
+    "/backups_app/restoreevent/",
+    "/backups_app/restoreevent/{event}/change/",
+    "/backups_app/restoreevent/{event}/undo/",
+    "/runbooks/",
+    *(f"/runbooks/{runbook.slug}/" for runbook in runbooks.ALL),
+    "/password_change/",
+    "/auth/user/",
+    "/auth/group/",
+)
+# Colours differ in the dark, places on a telephone: the other rules need one look.
+ALL_RULES: dict[str, Any] = {"preload": False}
+COLOURS = {"preload": False, "runOnly": ["color-contrast", "link-in-text-block"]}
+SCREENS: dict[str, tuple[dict[str, int], str, dict[str, Any]]] = {
+    "light": ({"width": 1280, "height": 900}, "light", ALL_RULES),
+    "dark": ({"width": 1280, "height": 900}, "dark", COLOURS),
+    "mobile": ({"width": 390, "height": 844}, "light", ALL_RULES),
+}
+TOO_WIDE = """() => {
+    const room = document.documentElement.clientWidth;
+    if (document.documentElement.scrollWidth <= room) return [];
+    return [...document.querySelectorAll("body *")].filter((one) => one.getBoundingClientRect().right > room)
+        .map((one) => `${one.tagName} ${one.id} ${one.className}`);
+}"""
+# The stock admin's list of users has no heading between its title and its filters.
+STOCK = ("/auth/", "heading-order")
+
+
+def make_trail(web: Web) -> dict[str, int]:
+    """A backup, a restore that can be undone, a failure and something that waits, by their ids."""
+    name = web.site.backup()
+    web.site.wait_for(web.site.request("validate_database"))
+    restore = web.site.wait_for(web.site.request_of_backup("restore", name, reason="for the walk"))
+    assert restore["state"] == "succeeded", restore
+    now = "created_at=timezone.now(), expires_at=timezone.now() + timedelta(hours=1)"
+    ended = "started_at=timezone.now(), finished_at=timezone.now()"
+    failed = web.site.ask(
+        "Operation.objects.create(kind='backup', state='failed', error='It failed.', error_detail='x',"
+        f" requested_by_name='itstaff', {now}, {ended}).pk"
+    )
+    queued = web.site.ask(f"Operation.objects.create(kind='backup', state='queued', {now}).pk")
+    backup = web.site.ask("Backup.objects.get(name=name).pk", name=name)
+    event = web.site.event(restore["id"])["id"]
+    return {
+        "backup": backup,
+        "operation": restore["id"],
+        "failed": failed,
+        "queued": queued,
+        "event": event,
+    }
+
+
+def test_no_page_has_an_accessibility_fault_on_any_screen(web: Web) -> None:
+    faults: list[str] = []
+    page = web.open()
+    page.goto("/login/")
+    faults += _faults_on_every_screen(web, page)
+    trail = make_trail(web)
+    page = web.log_in("root")
+
+    for address in PAGES:
+        answer = page.goto(address.format(**trail))
+        assert answer is not None
+        assert answer.status == 200, address
+        faults += _faults_on_every_screen(web, page)
+
+    assert not faults, "\n".join(faults)
+
+
+def _faults_on_every_screen(web: Web, page: Page) -> list[str]:
+    """What the browser complains of and axe-core finds, and a page that is wider than its screen."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = list(web.complaints)
+    for screen, (size, scheme, options) in SCREENS.items():
+        page.set_viewport_size(size)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        for fault in Axe().run(page, options=options).response["violations"]:
+            if STOCK[0] in page.url and fault["id"] == STOCK[1]:
+                continue
+            where = [node["target"] for node in fault["nodes"]][:3]
+            found.append(f"{page.url}, {screen}: {fault['id']}: {fault['help']}: {where}")
+        found += [f"{page.url}, {screen}: too wide: {name}" for name in page.evaluate(TOO_WIDE)]
+    web.complaints.clear()  # axe itself tries styles that the policy forbids
+    return found
