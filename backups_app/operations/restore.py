@@ -27,7 +27,7 @@ from backups_app.operations.journal import Journal, patiently
 from backups_app.operations.movement import followed
 from backups_app.operations.staging import Staged, fitting_name, manifest_of, staged_copy
 from backups_app.systems.api_container import Api
-from backups_app.systems.postgres import databases, preflight, swap
+from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import check_database
 
@@ -293,7 +293,7 @@ def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
 
 
 def _live_revision(server: Server, journal: Journal) -> str:
-    return manifest_of(journal, server).revision or ""
+    return manifest.revision_of(server, application_name=journal.operation.application_name) or ""
 
 
 def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
@@ -303,9 +303,10 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
     """
     try:
         with journal.stage("Compare before with after"):
-            before = manifest_of(journal, server.at(event.replaced_database))
-            rows = {name: state.rows for name, state in before.tables.items()}
-            event.change(rows_before=rows, revision_before=before.revision or "")
+            before = server.at(event.replaced_database)
+            with followed(journal, before) as watch:
+                rows = databases.row_counts(before, watch=watch)
+            event.change(rows_before=rows, revision_before=_live_revision(before, journal))
     except ClaimLost:
         raise
     except QradminError as error:

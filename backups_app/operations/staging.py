@@ -86,10 +86,11 @@ def fitting_name(live: str, suffix: str) -> str:
     return live.encode()[:room].decode(errors="ignore") + suffix
 
 
-def manifest_of(journal: Journal, server: Server) -> Manifest:
-    """The rows and checksums of ``server``'s database now."""
+def manifest_of(journal: Journal, server: Server, *, like: Manifest | None = None) -> Manifest:
+    """The rows and checksums of ``server``'s database now, to be compared with those of ``like``."""
+    name = journal.operation.application_name
     with followed(journal, server) as watch:
-        return manifest.take_of(server, application_name=journal.operation.application_name, watch=watch)
+        return manifest.take_of(server, application_name=name, like=like, watch=watch)
 
 
 def _restore(
@@ -122,13 +123,14 @@ def _restore_error(finished: Finished, target: Server, path: Path) -> QradminErr
 
 
 def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
-    found = manifest_of(journal, target)
-    if backup.manifest is None:
+    expected = None if backup.manifest is None else Manifest.from_json(backup.manifest)
+    found = manifest_of(journal, target, like=expected)
+    if expected is None:
         journal.note("This backup had no manifest: the restored rows are its manifest from now on.")
         backup.manifest, backup.rows, backup.revision = found.to_json(), found.rows, found.revision or ""
         backup.save(update_fields=["manifest", "rows", "revision"])
         return found
-    differences = manifest.compare(Manifest.from_json(backup.manifest), found)
+    differences = manifest.compare(expected, found)
     if differences:
         raise BadBackup(
             f"The restored rows of {backup.name} are not those of its manifest: {differences[0]}.",

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from backups_app.errors import BadBackup, Cancelled, MissingPrivilege
-from backups_app.systems.postgres import manifest
+from backups_app.systems.postgres import manifest, tables
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import row_counts
 from backups_app.systems.postgres.manifest import Manifest, TableState, compare, snapshot, take, take_of
@@ -159,6 +159,47 @@ def test_every_difference_is_found_and_told(
     owner.execute(change)  # type: ignore[arg-type]
 
     assert difference in compare(before, taken(managed))
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("numeric", "1.0", "1.00"),
+        ("double precision", "0", "-0"),
+        ("interval", "1 day", "24 hours"),
+        ("char", "a", "b"),
+        ("jsonb", '{"a": 1.0}', '{"a": 1.00}'),
+        ("numeric[]", "{1.0}", "{1.00}"),
+        ("text", "\u00e4", "a\u0308"),
+        ("bytea", "\\x00", "\\x0000"),
+        ("timestamptz", "2026-05-25 14:30:22+00", "2026-05-25 14:30:22.000001+00"),
+    ],
+)
+def test_values_that_postgresql_calls_equal_but_that_are_not_the_same_differ(
+    managed: Server, owner: Connection, kind: str, one: str, other: str
+) -> None:
+    owner.execute(f"CREATE TABLE odd (value {kind})")  # type: ignore[arg-type]
+    owner.execute("INSERT INTO odd VALUES (%s)", [one])
+    before = taken(managed)
+
+    owner.execute("UPDATE odd SET value = %s", [other])
+
+    assert compare(before, taken(managed)) == [f"table public.odd: 1 rows as expected, {DIFFER}"]
+
+
+@on_all_majors
+def test_a_manifest_summed_by_texts_is_compared_by_texts(
+    managed: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert taken(managed).tables["public.scan_logs"].is_by_value
+    assert not taken(managed).tables["public.qr_codes"].is_by_value
+    with monkeypatch.context() as earlier:
+        earlier.setattr(tables, "_EXACT_TYPES", [])
+        before = taken(managed)
+    assert not before.tables["public.scan_logs"].is_by_value
+
+    assert compare(before, take_of(managed, application_name="t", like=before)) == []
+    assert compare(before, taken(managed)) != []
 
 
 def test_a_changed_byte_deep_in_a_large_object_is_found(managed: Server, owner: Connection) -> None:
