@@ -41,18 +41,38 @@ def drill_database() -> Server:
     return _server("DRILL_DATABASE_URL", url) if url else managed_database()
 
 
+def site_database() -> Server | Path:
+    """The site's own database: a server's, or the file of SQLite."""
+    site = settings.DATABASES["default"]
+    if "postgresql" not in site["ENGINE"]:
+        return Path(str(site["NAME"]))
+    return Server(
+        host=str(site["HOST"]),
+        port=int(site.get("PORT") or 5432),
+        user=str(site["USER"]),
+        password=str(site["PASSWORD"]),
+        database=str(site["NAME"]),
+        sslmode=str(site.get("OPTIONS", {}).get("sslmode", "prefer")),
+    )
+
+
+def site_backup_keep() -> int:
+    """How many backups of the site's own database each location keeps."""
+    return int(settings.SITE_BACKUP_KEEP)
+
+
 def location_specs() -> tuple[vault.LocationSpec, ...]:
     return vault.parse_locations(settings.BACKUP_LOCATIONS)
 
 
-def locations() -> tuple[vault.Location, ...]:
-    """Every storage location, the working location first."""
+def locations(naming: vault.Naming = vault.MANAGED_NAMES) -> tuple[vault.Location, ...]:
+    """Every storage location, the working location first, for one family of files."""
     credentials = None
     if settings.S3_ACCESS_KEY and settings.S3_SECRET_KEY:
         credentials = vault.Credentials(
             settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN
         )
-    return tuple(vault.open_location(spec, credentials) for spec in location_specs())
+    return tuple(vault.open_location(spec, credentials, naming) for spec in location_specs())
 
 
 def location(alias: str) -> vault.Location | None:

@@ -28,6 +28,7 @@ from backups_app.operations import (
     imports,
     liveness,
     restore,
+    site_backup,
     validation,
 )
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
@@ -49,6 +50,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.END_SESSIONS: blocking.end_blocking_sessions,
     Kind.CHECK_COPIES: copy_check.check_copies,
     Kind.IMPORT: imports.import_backups,
+    Kind.BACKUP_SITE: site_backup.backup_site,
 }
 
 
@@ -140,6 +142,11 @@ def request_import(*, dry_run: bool = False, **who: Any) -> Operation:
 def request_import_upload(upload: str, *, original: str, **who: Any) -> Operation:
     """Import one uploaded file, by the name it lies under; ``original`` is what its sender called it."""
     return request(Kind.IMPORT, parameters={"upload": upload, "original": original[:200]}, **who)
+
+
+def request_backup_site(**who: Any) -> Operation:
+    """A backup of the site's own database."""
+    return request(Kind.BACKUP_SITE, open_key="backup_site", **who)
 
 
 def find_backup(name: str) -> Backup:

@@ -117,6 +117,7 @@ BACKUP_COMPRESSION = env.str("BACKUP_COMPRESSION", default="best")
 # The largest file that may be uploaded, in MB of 1024 KB.
 UPLOAD_LIMIT_MB = env.int("UPLOAD_LIMIT_MB", default=1024, least=1)
 BACKUP_KEEP = env.str("BACKUP_KEEP", default="5")
+SITE_BACKUP_KEEP = env.int("SITE_BACKUP_KEEP", default=7, least=1)
 POSTGRES_CLIENT_FOLDERS = env.list("POSTGRES_CLIENT_FOLDERS", default=[])
 SAFETY_BACKUP_TIME_LIMIT = env.int("SAFETY_BACKUP_TIME_LIMIT", default=180, least=1)
 STALL_TIME_LIMIT = env.int("STALL_TIME_LIMIT", default=600, least=1)

@@ -64,6 +64,9 @@ class Site:
             file.write(content)
         return self.attempt(tasks.request_import_upload(path.name, original=original, **WHO))
 
+    def backup_site(self) -> Operation:
+        return self.attempt(tasks.request_backup_site(**WHO))
+
     def validate_database(self) -> Operation:
         return self.attempt(tasks.request_validate_database(**WHO))
 

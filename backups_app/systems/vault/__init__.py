@@ -9,10 +9,14 @@ from backups_app.systems.vault.configured import (
 from backups_app.systems.vault.local import LocalLocation, WorkingFile, working_file
 from backups_app.systems.vault.location import Location, MissingCopy, NameTaken, Stored, StoredFile
 from backups_app.systems.vault.names import (
+    MANAGED_NAMES,
     NAME_PATTERN,
+    SITE_NAMES,
     BackupName,
+    Naming,
     is_name,
     make_name,
+    make_site_name,
     parse_name,
     prefix_for,
 )
@@ -20,7 +24,9 @@ from backups_app.systems.vault.streams import sha256_of
 from backups_app.systems.vault.uploads import find_upload, new_upload, sweep_uploads
 
 __all__ = [
+    "MANAGED_NAMES",
     "NAME_PATTERN",
+    "SITE_NAMES",
     "BackupName",
     "Credentials",
     "LocalLocation",
@@ -28,12 +34,14 @@ __all__ = [
     "LocationSpec",
     "MissingCopy",
     "NameTaken",
+    "Naming",
     "Stored",
     "StoredFile",
     "WorkingFile",
     "find_upload",
     "is_name",
     "make_name",
+    "make_site_name",
     "new_upload",
     "open_location",
     "parse_locations",

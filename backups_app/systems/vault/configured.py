@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from backups_app.errors import NotConfigured
 from backups_app.systems.vault.local import LocalLocation
 from backups_app.systems.vault.location import Location
+from backups_app.systems.vault.names import MANAGED_NAMES, Naming
 
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -54,10 +55,12 @@ def parse_locations(text: str) -> tuple[LocationSpec, ...]:
     return specs
 
 
-def open_location(spec: LocationSpec, credentials: Credentials | None = None) -> Location:
-    """The location of a spec; nothing is touched or connected before its first use."""
+def open_location(
+    spec: LocationSpec, credentials: Credentials | None = None, naming: Naming = MANAGED_NAMES
+) -> Location:
+    """The location of a spec for one family of files; nothing is touched before its first use."""
     if spec.folder is not None:
-        return LocalLocation(alias=spec.alias, folder=spec.folder)
+        return LocalLocation(alias=spec.alias, folder=spec.folder, naming=naming)
     from backups_app.systems.vault.objects import ObjectLocation
 
     bucket, _, prefix = spec.url.removeprefix("s3://").partition("/")
@@ -69,6 +72,7 @@ def open_location(spec: LocationSpec, credentials: Credentials | None = None) ->
         region=spec.options.get("region"),
         addressing_style=spec.options.get("addressing_style"),
         credentials=credentials,
+        naming=naming,
     )
 
 

@@ -28,10 +28,10 @@ from backups_app.systems.vault.location import (
 )
 from backups_app.systems.vault.names import (
     CHECK_PREFIX,
+    MANAGED_NAMES,
     SIDECAR_SUFFIX,
-    is_name,
+    Naming,
     is_temporary_name,
-    parse_name,
 )
 from backups_app.systems.waiting import Watch, no_watch
 
@@ -57,6 +57,7 @@ class LocalLocation:
 
     alias: str
     folder: Path
+    naming: Naming = MANAGED_NAMES
     is_local: bool = field(default=True, init=False)
 
     def describe(self) -> str:
@@ -87,7 +88,7 @@ class LocalLocation:
 
     def names(self) -> list[StoredFile]:
         with self._errors(), os.scandir(self.folder) as entries:
-            found = [stored for entry in entries if (stored := _stored_file(entry))]
+            found = [stored for entry in entries if (stored := self._stored_file(entry))]
         return sorted(found, key=lambda stored: stored.name)
 
     def exists(self, name: str) -> bool:
@@ -273,8 +274,17 @@ class LocalLocation:
             f"{self._subject} does not exist: create the folder, mount it, or correct BACKUP_LOCATIONS."
         )
 
+    def _stored_file(self, entry: os.DirEntry[str]) -> StoredFile | None:
+        if not self.naming.fits(entry.name) or not entry.is_file(follow_symlinks=False):
+            return None
+        try:
+            facts = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:  # removed since the folder was read
+            return None
+        return StoredFile(entry.name, facts.st_size, datetime.fromtimestamp(facts.st_mtime, tz=UTC))
+
     def _path(self, name: str) -> Path:
-        parse_name(name)
+        self.naming.insist_on(name)
         return self.folder / name
 
     def _sidecar(self, name: str) -> Path:
@@ -341,16 +351,6 @@ def _removed_unless_renamed(temporary: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def _stored_file(entry: os.DirEntry[str]) -> StoredFile | None:
-    if not is_name(entry.name) or not entry.is_file(follow_symlinks=False):
-        return None
-    try:
-        facts = entry.stat(follow_symlinks=False)
-    except FileNotFoundError:  # removed since the folder was read
-        return None
-    return StoredFile(entry.name, facts.st_size, datetime.fromtimestamp(facts.st_mtime, tz=UTC))
 
 
 def _is_old_file(entry: os.DirEntry[str], before: float) -> bool:

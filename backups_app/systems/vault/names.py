@@ -16,7 +16,10 @@ NAME_PATTERN = re.compile(
     r"_(?P<moment>[0-9]{8}_[0-9]{6})"
     rf"(?P<safety>{SAFETY_MARK})?\.sql"
 )
-_TEMPORARY_PATTERN = re.compile(r"\.(?P<name>.+\.sql)(?:\.json)?(?:\.[0-9a-f]{8})?\.part")
+# Backups of this site's own database: their endings keep them apart from those of a managed database,
+# whatever that is called.
+SITE_PATTERN = re.compile(r"qradmin_site_(?P<moment>[0-9]{8}_[0-9]{6})\.(?:sqlite3|dump)")
+_TEMPORARY_PATTERN = re.compile(r"\.(?P<name>.+\.(?:sql|sqlite3|dump))(?:\.json)?(?:\.[0-9a-f]{8})?\.part")
 _CHECK_PATTERN = re.compile(re.escape(CHECK_PREFIX) + "[0-9a-f]{16}")
 _MOMENT_FORMAT = "%Y%m%d_%H%M%S"
 
@@ -67,10 +70,46 @@ def is_name(name: str) -> bool:
     return bool(match and _moment(match["moment"]))
 
 
+@dataclass(frozen=True)
+class Naming:
+    """One family of file names: a location that is opened with it sees and touches no others."""
+
+    pattern: re.Pattern[str]
+    example: str
+
+    def fits(self, name: str) -> bool:
+        """Whether ``name`` is exactly such a name."""
+        match = self.pattern.fullmatch(name)
+        return bool(match and _moment(match["moment"]))
+
+    def insist_on(self, name: str) -> None:
+        """Refused when it is not."""
+        if not self.fits(name):
+            raise Refused(
+                f"{name!a:.120} is not the name of a backup file: it has to look like {self.example}."
+            )
+
+
+MANAGED_NAMES = Naming(NAME_PATTERN, "qrdb_20250525_143022.sql")
+SITE_NAMES = Naming(SITE_PATTERN, "qradmin_site_20250525_143022.sqlite3")
+
+
+def make_site_name(moment: datetime, suffix: str) -> str:
+    """The file name of a backup of the site's own database; ``suffix`` is sqlite3 or dump."""
+    name = f"qradmin_site_{moment.astimezone(UTC).strftime(_MOMENT_FORMAT)}.{suffix}"
+    SITE_NAMES.insist_on(name)
+    return name
+
+
+def is_ours(name: str) -> bool:
+    """Whether a file of that name can be a backup of either kind."""
+    return MANAGED_NAMES.fits(name) or SITE_NAMES.fits(name)
+
+
 def is_temporary_name(name: str) -> bool:
     """Whether ``name`` is a temporary name that the vault itself gave."""
     match = _TEMPORARY_PATTERN.fullmatch(name)
-    return bool((match and is_name(match["name"])) or _CHECK_PATTERN.fullmatch(name))
+    return bool((match and is_ours(match["name"])) or _CHECK_PATTERN.fullmatch(name))
 
 
 def _moment(text: str) -> datetime | None:

@@ -34,10 +34,11 @@ from backups_app.systems.vault.location import (
 )
 from backups_app.systems.vault.names import (
     CHECK_PREFIX,
+    MANAGED_NAMES,
     SIDECAR_SUFFIX,
-    is_name,
+    Naming,
+    is_ours,
     is_temporary_name,
-    parse_name,
 )
 from backups_app.systems.vault.store_errors import code_of, store_errors
 from backups_app.systems.vault.transfers import SMALLEST_PART, Incoming, Summed, part_size
@@ -69,6 +70,7 @@ class ObjectLocation:
     region: str | None = None
     addressing_style: str | None = None
     credentials: Credentials | None = None
+    naming: Naming = MANAGED_NAMES
     connect_timeout: float = 5.0
     read_timeout: float = 20.0
     is_local: bool = field(default=False, init=False)
@@ -98,12 +100,12 @@ class ObjectLocation:
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder, Delimiter="/"):
                 for entry in page.get("Contents", []):
                     name = entry["Key"].removeprefix(self._folder)
-                    if is_name(name):
+                    if self.naming.fits(name):
                         found.append(StoredFile(name, entry["Size"], entry["LastModified"].astimezone(UTC)))
         return sorted(found, key=lambda stored: stored.name)
 
     def exists(self, name: str) -> bool:
-        parse_name(name)
+        self.naming.insist_on(name)
         with self._errors():
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._key(name))
@@ -115,7 +117,7 @@ class ObjectLocation:
         return True
 
     def local_path(self, name: str) -> Path | None:
-        parse_name(name)
+        self.naming.insist_on(name)
         return None
 
     def store(
@@ -141,7 +143,7 @@ class ObjectLocation:
         self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         """Upload under a temporary key and read that back; the store then copies it onto the name."""
-        parse_name(name)
+        self.naming.insist_on(name)
         temporary = self._key(f".{name}.{secrets.token_hex(4)}.part")
         try:
             written, _is_ours = self._upload(source, temporary, watch=watch, on_bytes=on_bytes)
@@ -172,14 +174,14 @@ class ObjectLocation:
         return was_there
 
     def write_text(self, name: str, text: str) -> None:
-        parse_name(name)
+        self.naming.insist_on(name)
         with self._errors():
             self._client.put_object(
                 Bucket=self.bucket, Key=self._key(name + SIDECAR_SUFFIX), Body=text.encode()
             )
 
     def read_text(self, name: str) -> str | None:
-        parse_name(name)
+        self.naming.insist_on(name)
         try:
             with self._opened_key(self._key(name + SIDECAR_SUFFIX), name, no_watch) as reader:
                 return decoded_sidecar(reader.read(MAX_SIDECAR_BYTES + 1), name)
@@ -196,7 +198,7 @@ class ObjectLocation:
         for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder):
             for upload in page.get("Uploads", []):
                 name = upload["Key"].removeprefix(self._folder)
-                if is_name(name) and upload["Initiated"] <= before:
+                if is_ours(name) and upload["Initiated"] <= before:
                     self._client.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -295,7 +297,7 @@ class ObjectLocation:
             yield {"PartNumber": number, "ETag": sent["ETag"]}
 
     def _opened(self, name: str, watch: Watch) -> Any:
-        parse_name(name)
+        self.naming.insist_on(name)
         return self._opened_key(self._key(name), name, watch)
 
     @contextmanager

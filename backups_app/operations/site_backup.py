@@ -1,0 +1,154 @@
+"""Back up the site's own database, which keeps the audit trail, into the same locations."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backups_app import config
+from backups_app.errors import BadBackup, EnvironmentProblem, ProgramFailed
+from backups_app.models import Operation
+from backups_app.operations.journal import Journal
+from backups_app.systems import processes, site_file, vault
+from backups_app.systems.postgres import archive, clients, commands, databases
+from backups_app.systems.postgres.connections import Server, program_problem
+
+SIDECAR_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Made:
+    """A backup of the site's database that lies in the working location, read back."""
+
+    name: str
+    path: Path
+    stored: vault.Stored
+    taken_at: datetime
+
+    @property
+    def sidecar(self) -> str:
+        facts = {
+            "format": SIDECAR_FORMAT,
+            "what": "the site's own database: see docs/site-recovery.md",
+            "name": self.name,
+            "taken_at": self.taken_at.isoformat(),
+            "size": self.stored.size,
+            "sha256": self.stored.sha256,
+        }
+        return json.dumps(facts, indent=1)
+
+
+def backup_site(journal: Journal) -> None:
+    """
+    1. Copy the site's database into a temporary file: SQLite by its online backup, PostgreSQL by pg_dump.
+    2. Read all of the copy, and give it its name.
+    3. Copy it to every other location; one that is down is a warning.
+    4. Remove the oldest where more lie than are kept.
+
+    These files have names of their own: no import and no clean-up of backups ever sees them.
+    """
+    working, *others = config.locations(vault.SITE_NAMES)
+    with journal.stage("Check the working location"):
+        working.check()
+    made = _make(journal, working)
+    journal.consequence = f"The backup {made.name} was made and is kept."
+    journal.result |= {"file": made.name, "size": made.stored.size, "sha256": made.stored.sha256}
+    stored, warnings = [working], []
+    for location in others:
+        try:
+            _copy(journal, made, location)
+            stored.append(location)
+        except EnvironmentProblem as problem:
+            warnings.append(f"No copy in {location.alias}: {problem.message}")
+            journal.warn(warnings[-1])
+    removed = [name for location in stored for name in _remove_oldest(journal, location)]
+    journal.result |= {
+        "locations": [location.alias for location in stored],
+        "removed": removed,
+        "warnings": warnings,
+    }
+
+
+def _make(journal: Journal, working: vault.Location) -> Made:
+    source = config.site_database()
+    taken_at, name = _free_name(working, "dump" if isinstance(source, Server) else "sqlite3")
+    with vault.working_file(working, name) as file:
+        with journal.stage("Copy the site's own database"):
+            if isinstance(source, Server):
+                _dump(journal, source, file.path)
+            else:
+                site_file.copy(source, file.path)
+        with journal.stage("Read all of the copy"):
+            _insist_on_whole(journal, source, file.path)
+            digest = vault.sha256_of(file.path, watch=journal.watch)
+        stored = vault.Stored(file.path.stat().st_size, digest)
+        made = Made(name, file.commit(), stored, taken_at)
+    working.write_text(name, made.sidecar)
+    return made
+
+
+def _copy(journal: Journal, made: Made, location: vault.Location) -> None:
+    with journal.stage(f"Copy to {location.alias}"):
+        found = location.store(made.path, made.name, watch=journal.watch)
+        if found != made.stored:
+            location.remove(made.name)
+            raise EnvironmentProblem(f"The copy in {location.alias} differs: it was removed.")
+        location.write_text(made.name, made.sidecar)
+
+
+def _remove_oldest(journal: Journal, location: vault.Location) -> Iterator[str]:
+    """The oldest beyond those that are kept, in a location that holds the new one."""
+    try:
+        names = sorted((file.name for file in location.names()), key=_moment_of)
+        for name in names[: -config.site_backup_keep()]:
+            location.remove(name)
+            journal.note(f"Removed {name} from {location.alias}: newer ones are kept.")
+            yield f"{name} in {location.alias}"
+    except EnvironmentProblem as problem:
+        journal.warn(f"Old backups of this site stay in {location.alias}: {problem.message}")
+
+
+def _moment_of(name: str) -> str:
+    """The time in a name, which sorts as text."""
+    return name.removeprefix("qradmin_site_")
+
+
+def _free_name(working: vault.Location, suffix: str) -> tuple[datetime, str]:
+    while True:
+        now = datetime.now(UTC)
+        name = vault.make_site_name(now, suffix)
+        if not working.exists(name):
+            return now, name
+        time.sleep(0.1)
+
+
+def _dump(journal: Journal, server: Server, file: Path) -> None:
+    dumper = clients.for_dump(databases.facts(server).major, config.client_folders())
+    command = commands.dump(
+        server,
+        dumper,
+        file=file,
+        snapshot=None,
+        compression=clients.best_compression(dumper),
+        application_name=journal.operation.application_name,
+    )
+    finished = processes.run(command, watch=journal.watch)
+    if finished.returncode != 0:
+        raise program_problem(finished.stderr, server) or ProgramFailed(
+            "pg_dump of the site's own database failed.", detail=finished.stderr
+        )
+
+
+def _insist_on_whole(journal: Journal, source: Server | Path, file: Path) -> None:
+    table = Operation._meta.db_table  # noqa: SLF001 - Django's documented way to a model's table
+    if isinstance(source, Path):
+        site_file.insist_on_whole(file, table=table)
+        return
+    reader = clients.newest_restore(config.client_folders())
+    archive.read_whole(reader, file, watch=journal.watch)
+    if f"public.{table}" not in archive.inspect(reader, file, watch=journal.watch).tables:
+        raise BadBackup("The copy of the site's own database does not hold the audit trail.")
