@@ -32,6 +32,8 @@ def prove_backup(journal: Journal) -> None:
         raise
     seconds = round(time.monotonic() - began, 2)
     proof = {"seconds": seconds, "tables": tables, "rows": rows, "at": timezone.now().isoformat()}
+    if is_drill:
+        proof["server"] = f"{server.host}:{server.port}"
     if backup.validated_at is None:
         backup.mark_validated()
     backup.mark_proven(proof)

@@ -64,7 +64,7 @@ def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: b
             for warning in warnings:
                 journal.warn(warning)
             with journal.stage("Restore into it"):
-                _restore(journal, target, restorer, path, rows=backup.rows)
+                _restore(journal, target, restorer, path, rows=backup.rows, with_owner=not is_drill)
             with journal.stage("Collect the planner's statistics"), followed(journal, target) as watch:
                 databases.analyze(target, watch=watch)
             with journal.stage("Compare every row and checksum"):
@@ -94,11 +94,20 @@ def manifest_of(journal: Journal, server: Server, *, like: Manifest | None = Non
 
 
 def _restore(
-    journal: Journal, target: Server, restorer: clients.Client, path: Path, *, rows: int | None
+    journal: Journal,
+    target: Server,
+    restorer: clients.Client,
+    path: Path,
+    *,
+    rows: int | None,
+    with_owner: bool,
 ) -> None:
+    """Owners and privileges only where the database's own roles are: another server need not have them."""
     name = journal.operation.application_name
     jobs = 1 if path.stat().st_size < SMALL_ARCHIVE_BYTES else max(2, min(4, os.cpu_count() or 2))
-    command = commands.restore(target, restorer, file=path, jobs=jobs, application_name=name)
+    command = commands.restore(
+        target, restorer, file=path, jobs=jobs, application_name=name, with_owner=with_owner
+    )
     tally = activity.CopyTally()
 
     def report(monitor: psycopg.Connection[TupleRow]) -> None:

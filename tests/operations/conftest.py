@@ -11,7 +11,10 @@ from pytest_django.fixtures import Settings
 
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
+from tests.object_store import bucket, store_url
 from tests.operations.site import Site
+
+__all__ = ["bucket", "store_url"]
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from backups_app.errors import Cancelled, NoSpace, Refused, StorageProblem
 from backups_app.systems.vault import Credentials, MissingCopy, NameTaken, Stored, StoredFile
 from backups_app.systems.vault.objects import ObjectLocation
 from backups_app.systems.vault.transfers import MEBIBYTE, SMALLEST_PART, part_size
-from tests.object_store import KEY, held, relayed, unfinished
+from tests.object_store import KEY, authentication, held, relayed, unfinished
 
 NAME = "qrdb_20250525_143022.sql"
 OTHER = "qrdb_20250526_143022_before_restore.sql"
@@ -298,23 +297,6 @@ def test_a_key_that_may_not_write_is_told_what_to_allow(store_url: str, client: 
             assert reader.names() == []
             with pytest.raises(StorageProblem, match="does not let this key do it: allow it to list, read"):
                 reader.check()
-
-
-@contextmanager
-def authentication(url: str) -> Iterator[None]:
-    """Have the store look at keys, which it does not do by itself."""
-
-    def reset(count: bytes) -> None:
-        request = urllib.request.Request(f"{url}/moto-api/reset-auth", data=count, method="POST")
-        request.add_header("Content-Type", "text/plain")
-        with urllib.request.urlopen(request):
-            pass
-
-    reset(b"0")
-    try:
-        yield
-    finally:
-        reset(b"inf")
 
 
 def test_a_connection_cut_in_the_middle_of_an_upload_leaves_nothing(
