@@ -7,7 +7,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,20 +69,19 @@ def engine_with_images() -> Iterator[Engine]:
 def make_images(engine: Engine) -> None:
     if not _has(engine, BASE):
         _make_base(engine)
-    folder = str(STAND_INS)
-    _build(engine, POSTGRES, folder, "--file", f"{STAND_INS}/postgres.Dockerfile")
-    _build(engine, HAPROXY, folder, "--file", f"{STAND_INS}/haproxy.Dockerfile")
     secrets = ["--secret", f"id=ca_bundle,src={CERTIFICATES}"]
     if PIP_CONFIGURATION.is_file():
         secrets += ["--secret", f"id=pip_conf,src={PIP_CONFIGURATION}"]
     # PostgreSQL's own repository is not asked: Debian's one version is enough here.
-    _build(
-        engine,
-        SITE,
-        str(ROOT),
-        *secrets,
-        *("--build-arg", "POSTGRES_REPOSITORY=", "--build-arg", "POSTGRES_MAJORS=15"),
+    versions = ["--build-arg", "POSTGRES_REPOSITORY=", "--build-arg", "POSTGRES_MAJORS=15"]
+    builds = (
+        (SITE, ROOT, [*secrets, *versions]),
+        (POSTGRES, STAND_INS, [f"--file={STAND_INS}/postgres.Dockerfile"]),
+        (HAPROXY, STAND_INS, [f"--file={STAND_INS}/haproxy.Dockerfile"]),
     )
+    with ThreadPoolExecutor() as together:
+        for built in [together.submit(_build, engine, *build) for build in builds]:
+            built.result()
 
 
 def _make_base(engine: Engine) -> None:
@@ -107,9 +107,17 @@ def _mirror() -> str:
     return found[1] if found else "http://deb.debian.org/debian"
 
 
-def _build(engine: Engine, image: str, folder: str, *options: str) -> None:
+def _build(engine: Engine, image: str, folder: Path, options: Sequence[str]) -> None:
     environment = os.environ | {"DOCKER_HOST": engine.host, "DOCKER_BUILDKIT": "1"}
-    command = [_docker(), "build", "--network=host", "--progress=plain", f"--tag={image}", *options, folder]
+    command = [
+        _docker(),
+        "build",
+        "--network=host",
+        "--progress=plain",
+        f"--tag={image}",
+        *options,
+        str(folder),
+    ]
     built = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert built.returncode == 0, f"{image} was not built: {built.stdout[-2000:]}{built.stderr[-4000:]}"
 
