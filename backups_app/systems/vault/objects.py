@@ -110,9 +110,9 @@ class ObjectLocation:
             try:
                 self._client.head_object(Bucket=self.bucket, Key=self._key(name))
             except ClientError as error:
+                self._insist_on_bucket()
                 if code_of(error) not in _MISSING:
                     raise
-                self._insist_on_bucket()
                 return False
         return True
 
@@ -315,7 +315,7 @@ class ObjectLocation:
             body.close()
 
     def _insist_on_bucket(self) -> None:
-        """A HEAD for an object says only 404 when the whole bucket is missing."""
+        """A HEAD is answered without a body: it cannot tell a missing bucket or a wrong key from others."""
         self._client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder, MaxKeys=1)
 
     def _try_to_delete(self, key: str) -> None:
