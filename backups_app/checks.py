@@ -73,4 +73,5 @@ _READ: tuple[Callable[[], object], ...] = (
     config.expectations,
     config.migrate_command,
     config.content_alarm_share,
+    config.retention,
 )

@@ -30,6 +30,17 @@ class Limits:
     stall: int
 
 
+@dataclass(frozen=True)
+class Retention:
+    """How many backups are kept at least: the newest ones, and the newest of so many days, weeks, months."""
+
+    keep: int
+    daily: int
+    weekly: int
+    monthly: int
+    safety_for: timedelta
+
+
 def managed_database() -> Server:
     """The database that is backed up."""
     return _server("MANAGED_DATABASE_URL", settings.MANAGED_DATABASE_URL)
@@ -123,6 +134,16 @@ def known_revisions() -> tuple[str, ...]:
     return known
 
 
+def retention() -> Retention:
+    return Retention(
+        keep=_count("BACKUP_KEEP", least=1),
+        daily=_count("BACKUP_KEEP_DAILY", least=0),
+        weekly=_count("BACKUP_KEEP_WEEKLY", least=0),
+        monthly=_count("BACKUP_KEEP_MONTHLY", least=0),
+        safety_for=timedelta(days=_count("SAFETY_BACKUP_DAYS", least=1)),
+    )
+
+
 def keep_replaced_for() -> timedelta:
     """How long the database that a restore replaced is kept for an undo."""
     return timedelta(hours=settings.REPLACED_DATABASE_HOURS)
@@ -150,6 +171,14 @@ def migrate_command() -> tuple[str, ...]:
     if not command:
         raise NotConfigured("API_MIGRATE_COMMAND is empty: set it to a command such as alembic upgrade head.")
     return command
+
+
+def _count(variable: str, *, least: int) -> int:
+    """What cannot be understood is never guessed: a wrong number could remove backups."""
+    text = str(getattr(settings, variable)).strip()
+    if not re.fullmatch(r"\d{1,5}", text) or int(text) < least:
+        raise NotConfigured(f"{variable} has to be a whole number, at least {least}, not {text!r}.")
+    return int(text)
 
 
 def _server(variable: str, url: str) -> Server:

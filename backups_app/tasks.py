@@ -28,6 +28,7 @@ from backups_app.operations import (
     imports,
     liveness,
     restore,
+    retention,
     site_backup,
     validation,
 )
@@ -51,6 +52,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.CHECK_COPIES: copy_check.check_copies,
     Kind.IMPORT: imports.import_backups,
     Kind.BACKUP_SITE: site_backup.backup_site,
+    Kind.PRUNE: retention.prune,
 }
 
 
@@ -131,6 +133,12 @@ def request_check_copies(*, only_pending: bool = False, **who: Any) -> Operation
     """Every copy read where it lies and repaired; with ``only_pending`` only those that still wait."""
     key = "check_copies:pending" if only_pending else "check_copies"
     return request(Kind.CHECK_COPIES, open_key=key, parameters={"only_pending": only_pending}, **who)
+
+
+def request_prune(**who: Any) -> Operation:
+    """Remove the backups that are no longer needed. NotConfigured when the settings say nothing sensible."""
+    config.retention()
+    return request(Kind.PRUNE, open_key="prune", **who)
 
 
 def request_import(*, dry_run: bool = False, **who: Any) -> Operation:

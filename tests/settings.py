@@ -6,7 +6,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-for name in ("API_CONTAINER", "API_HEALTH_URL", "API_MIGRATE_COMMAND", "DRILL_DATABASE_URL", "BACKUP_KEEP"):
+for name in (
+    "API_CONTAINER",
+    "API_HEALTH_URL",
+    "API_MIGRATE_COMMAND",
+    "DRILL_DATABASE_URL",
+    "BACKUP_KEEP",
+    "SAFETY_BACKUP_DAYS",
+):
     os.environ.pop(name, None)
 os.environ.update(
     SECRET_KEY="only-for-tests-" + 50 * "x",

@@ -22,6 +22,7 @@ from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may,
 from backups_app.admin.downloading import download
 from backups_app.admin.filters import BackupStateFilter
 from backups_app.admin.pinning import pin_page
+from backups_app.admin.pruning import prune_page
 from backups_app.admin.restoring import restore_page
 from backups_app.admin.uploading import import_page
 from backups_app.errors import QradminError
@@ -115,6 +116,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         extra = {
             "may_create": may(request, "create_backup"),
             "may_check": may(request, "validate_backup"),
+            "may_prune": may(request, "prune_backups"),
             "may_import": may(request, "import_backup"),
             **(extra_context or {}),
         }
@@ -195,6 +197,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         return [
             own("create/", self.create_view, "create"),
             own("check-copies/", self.check_copies_view, "check_copies"),
+            own("prune/", self.prune_view, "prune"),
             own("import/", csrf_exempt(self.import_view), "import"),  # protected once the upload is set up
             own("import/found/", self.import_found_view, "import_found"),
             own("<int:pk>/validate/", self.validate_view, "validate"),
@@ -225,6 +228,10 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             lambda: tasks.request_check_copies(**who(request)),
             back="admin:backups_app_backup_changelist",
         )
+
+    def prune_view(self, request: HttpRequest) -> HttpResponse:
+        insist_on(request, "prune_backups")
+        return prune_page(self, request)
 
     def import_view(self, request: HttpRequest) -> HttpResponse:
         insist_on(request, "import_backup")

@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 from backups_app import config
 from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
 from backups_app.models import Backup, Operation
-from backups_app.operations import copies
+from backups_app.operations import copies, retention
 from backups_app.operations.api import api_stopped
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
@@ -42,6 +42,7 @@ def create_backup(journal: Journal) -> None:
         Backup.objects.filter(pk=backup.pk).update(is_api_stopped=True)
     else:
         take_backup(journal, origin=origin)
+    retention.prune_after_backup(journal)
 
 
 def take_backup(journal: Journal, *, origin: str) -> Backup:

@@ -21,6 +21,8 @@ PAGES = (
     "/backups_app/backup/{backup}/change/",
     "/backups_app/backup/{backup}/restore/",
     "/backups_app/backup/{backup}/pin/",
+    "/backups_app/backup/prune/",
+    "/backups_app/backup/import/",
     "/backups_app/operation/",
     "/backups_app/operation/{operation}/change/",
     "/backups_app/operation/{failed}/change/",

@@ -27,6 +27,7 @@ GETS: dict[str, dict[str, int]] = {
     "backups_app/backup/1/pin/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/create/": ONLY_POST,
     "backups_app/backup/check-copies/": ONLY_POST,
+    "backups_app/backup/prune/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/import/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/import/found/": ONLY_POST,
     "backups_app/backup/1/validate/": ONLY_POST,
@@ -73,6 +74,7 @@ DEEDS = [address for address, statuses in GETS.items() if statuses is ONLY_POST]
     "backups_app/backup/1/restore/",
     "backups_app/backup/1/pin/",
     "backups_app/backup/import/",
+    "backups_app/backup/prune/",
     "backups_app/restoreevent/1/undo/",
 ]
 UNKNOWN = [

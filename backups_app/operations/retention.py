@@ -1,0 +1,310 @@
+"""Which backups are no longer needed, each with its reason, and their removal from every location."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from backups_app import config
+from backups_app.config import Retention
+from backups_app.errors import EnvironmentProblem, QradminError
+from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
+from backups_app.operations.journal import Journal
+
+Kind, State = Operation.Kind, Operation.State
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What the choice depends on. ``created_at`` is aware; ``in_use`` says by what, or is empty."""
+
+    name: str
+    created_at: datetime
+    is_safety: bool = False
+    is_validated: bool = True
+    is_proven: bool = False
+    is_pinned: bool = False
+    in_use: str = ""
+    has_intact_copy: bool = True
+
+    @property
+    def counts(self) -> bool:
+        """Whether data could be brought back from it: only these are counted as kept."""
+        return self.is_validated and self.has_intact_copy
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What becomes of one backup, and why, in one sentence."""
+
+    name: str
+    goes: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every decision, the newest backup first; ``frozen`` says why nothing is removed now, or is empty."""
+
+    decisions: Sequence[Decision]
+    frozen: str = ""
+
+    @property
+    def expired(self) -> list[Decision]:
+        """What goes now: nothing while it is frozen."""
+        return [] if self.frozen else [decision for decision in self.decisions if decision.goes]
+
+
+def choose_expired(candidates: Iterable[Candidate], policy: Retention, now: datetime) -> list[Decision]:
+    """Decide about each backup; the order is the newest first. Pure: asks nobody, changes nothing.
+
+    Days, weeks and months are those of ``now``'s time zone.
+    """
+    newest_first = sorted(candidates, key=lambda one: (one.created_at, one.name), reverse=True)
+    kept = _kept_for_proof(newest_first)
+    for one in newest_first:
+        _keep(kept, one, _kept_by_itself(one, policy, now))
+    ordinary = [one for one in newest_first if one.counts and not one.is_safety]
+    for number, one in enumerate(ordinary[: policy.keep], start=1):
+        _keep(
+            kept,
+            one,
+            _("Number %(number)d of the %(keep)d newest.") % {"number": number, "keep": policy.keep},
+        )
+    for count, period, reason in _periods(policy):
+        for one in _newest_of_each(ordinary, count, period, now.tzinfo):
+            _keep(kept, one, reason)
+    full = len(ordinary) >= policy.keep
+    oldest_needed = ordinary[policy.keep - 1] if full else None
+    return [
+        Decision(one.name, goes=False, reason=kept[one.name])
+        if one.name in kept
+        else _of_the_rest(one, policy, oldest_needed)
+        for one in newest_first
+    ]
+
+
+def plan() -> Plan:
+    """What a clean-up would do now. NotConfigured when the settings say nothing sensible."""
+    policy = config.retention()
+    decisions = choose_expired(_candidates(), policy, timezone.localtime())
+    return Plan(decisions, _why_frozen())
+
+
+def prune(journal: Journal) -> None:
+    """Remove what the plan lets go, one backup after the other.
+
+    A backup is first marked as removed, so that nobody restores it, then its files go, location by
+    location. One that cannot be reached keeps its file for the next clean-up and does not stop the others.
+    """
+    chosen = plan()
+    if chosen.frozen:
+        journal.warn(chosen.frozen)
+    removed: list[str] = []
+    with journal.stage(_("Remove what is no longer needed")):
+        for decision in chosen.expired:
+            journal.watch()
+            if _mark_removed(decision):
+                removed.append(decision.name)
+                journal.note(f"{decision.name}: {decision.reason}")
+                journal.consequence = f"Removed: {', '.join(removed)}."
+        waiting = _remove_files(journal)
+    journal.result |= {"removed": removed, "frozen": chosen.frozen, "waiting": waiting}
+    if not removed and not chosen.frozen:
+        journal.note(_("Nothing to remove."))
+
+
+def prune_after_backup(journal: Journal) -> None:
+    """The same as the last step of a backup, which is done: trouble here is a warning."""
+    consequence = journal.consequence
+    try:
+        prune(journal)
+    except QradminError as error:
+        journal.consequence = consequence
+        warning = f"The clean-up was not done: {error.message}"
+        journal.warn(warning)
+        journal.result["warnings"] = [*journal.result.get("warnings", []), warning]
+
+
+# --- the choice -------------------------------------------------------------------------------------------
+
+
+def _kept_for_proof(newest_first: Sequence[Candidate]) -> dict[str, str]:
+    """The last line: whatever the settings say, these two stay."""
+    kept: dict[str, str] = {}
+    proven = next((one for one in newest_first if one.is_proven and one.counts), None)
+    validated = next((one for one in newest_first if one.counts), None)
+    if proven is not None:
+        kept[proven.name] = _("The newest that is proven restorable.")
+    if validated is not None:
+        _keep(kept, validated, _("The newest that is validated."))
+    return kept
+
+
+def _kept_by_itself(one: Candidate, policy: Retention, now: datetime) -> str:
+    if one.is_pinned:
+        return _("Pinned.")
+    if one.in_use:
+        return one.in_use
+    if one.is_safety and now - one.created_at < policy.safety_for:
+        days = policy.safety_for.days
+        return _("A safety backup, kept for %(days)d days.") % {"days": days}
+    return ""
+
+
+def _keep(kept: dict[str, str], one: Candidate, reason: str) -> None:
+    if reason:
+        kept.setdefault(one.name, reason)
+
+
+def _periods(policy: Retention) -> list[tuple[int, Callable[[datetime], object], str]]:
+    return [
+        (policy.daily, lambda at: at.date(), _("The newest of its day.")),
+        (policy.weekly, lambda at: at.isocalendar()[:2], _("The newest of its week.")),
+        (policy.monthly, lambda at: (at.year, at.month), _("The newest of its month.")),
+    ]
+
+
+def _newest_of_each(
+    newest_first: Sequence[Candidate], count: int, period: Callable[[datetime], object], zone: tzinfo | None
+) -> list[Candidate]:
+    """The newest backup of each of the ``count`` latest periods that have one."""
+    chosen: dict[object, Candidate] = {}
+    for one in newest_first:
+        if len(chosen) == count:
+            break
+        chosen.setdefault(period(one.created_at.astimezone(zone)), one)
+    return list(chosen.values())
+
+
+def _of_the_rest(one: Candidate, policy: Retention, oldest_needed: Candidate | None) -> Decision:
+    """Neither protected nor among the newest: it goes when enough good backups are newer."""
+    if one.is_safety:
+        days = policy.safety_for.days
+        reason = _("A safety backup, older than %(days)d days.") % {"days": days}
+        return Decision(one.name, goes=True, reason=reason)
+    if oldest_needed is None or one.created_at >= oldest_needed.created_at:
+        return Decision(
+            one.name,
+            goes=False,
+            reason=_("Fewer than %(keep)d newer ones are intact.") % {"keep": policy.keep},
+        )
+    reason = _("Older than the %(keep)d newest intact ones.") % {"keep": policy.keep}
+    return Decision(one.name, goes=True, reason=reason)
+
+
+# --- what there is ----------------------------------------------------------------------------------------
+
+
+def _candidates() -> list[Candidate]:
+    in_use = _in_use()
+    intact = _with_intact_copies()
+    return [
+        Candidate(
+            name=backup.name,
+            created_at=backup.created_at,
+            is_safety=backup.origin == Backup.Origin.SAFETY,
+            is_validated=backup.state in {"validated", "proven"},
+            is_proven=backup.state == "proven",
+            is_pinned=backup.is_pinned,
+            in_use=in_use.get(backup.pk, ""),
+            has_intact_copy=backup.pk in intact,
+        )
+        for backup in Backup.objects.present().defer("manifest", "proof", "warnings")
+    ]
+
+
+def _with_intact_copies() -> set[int]:
+    """Backups with a copy that by its record is intact and that, seen now, lies there in its full size.
+
+    What lies in a location that does not answer does not count: older backups then stay.
+    """
+    sizes: dict[tuple[str, str], int] = {}
+    for location in config.locations():
+        try:
+            sizes |= {(location.alias, file.name): file.size for file in location.names()}
+        except EnvironmentProblem:
+            continue
+    stored = BackupCopy.objects.intact().filter(backup__removed_at=None).select_related("backup")
+    return {
+        copy.backup_id
+        for copy in stored.defer("backup__manifest", "backup__proof", "backup__warnings")
+        if sizes.get((copy.location, copy.backup.name)) == copy.backup.size
+    }
+
+
+def _in_use() -> dict[int, str]:
+    """Backups that open operations work with, or that guard a replaced database."""
+    used = dict.fromkeys(
+        RestoreEvent.objects.filter(replaced_dropped_at=None, safety_backup__isnull=False)
+        .exclude(replaced_database="")
+        .values_list("safety_backup", flat=True),
+        _("The safety backup of a restore that can still be undone."),
+    )
+    active = Operation.objects.active().filter(backup__isnull=False).values_list("backup", flat=True)
+    used |= dict.fromkeys(active, _("In use by an operation."))
+    return {pk: reason for pk, reason in used.items() if pk is not None}
+
+
+def _why_frozen() -> str:
+    """Old backups are worth more while new ones fail."""
+    ended = Operation.objects.filter(kind=Kind.BACKUP).exclude(state__in=[*Operation.ACTIVE, State.CANCELLED])
+    last = ended.order_by("-created_at", "-pk").first()
+    if last is not None and last.state != State.SUCCEEDED:
+        return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
+            "number": last.pk
+        }
+    newest = Backup.objects.present().order_by("-created_at", "-pk").first()
+    if newest is not None and newest.state not in {"validated", "proven"}:
+        return _("Nothing is removed while the newest backup, %(name)s, is not validated.") % {
+            "name": newest.name
+        }
+    return ""
+
+
+# --- the removal ------------------------------------------------------------------------------------------
+
+
+def _mark_removed(decision: Decision) -> bool:
+    """Unless somebody has pinned it, asked for it or removed it since the choice."""
+    with transaction.atomic():
+        backup = Backup.objects.select_for_update().get(name=decision.name)
+        if not backup.is_present or backup.is_pinned or backup.pk in _in_use():
+            return False
+        backup.mark_removed(decision.reason)
+    return True
+
+
+def _remove_files(journal: Journal) -> list[str]:
+    """The files of removed backups, those that an earlier clean-up could not reach too; what still waits."""
+    waiting = []
+    for copy in BackupCopy.objects.filter(backup__removed_at__isnull=False).exclude(
+        state=BackupCopy.State.REMOVED
+    ):
+        journal.watch()
+        problem = _remove_copy(copy)
+        if problem:
+            waiting.append(str(copy))
+            journal.warn(f"{copy} is still there and goes with a later clean-up: {problem}")
+    return waiting
+
+
+def _remove_copy(copy: BackupCopy) -> str:
+    """Why the file could not be removed, or nothing. A file that is not there is as good as removed."""
+    location = config.location(copy.location)
+    if location is None:
+        return f"{copy.location} is no longer in BACKUP_LOCATIONS."
+    if (
+        copy.state != BackupCopy.State.PENDING
+    ):  # where no copy of ours arrived, a file of that name is another's
+        try:
+            location.remove(copy.backup.name)
+        except EnvironmentProblem as problem:
+            return problem.message
+    copy.found(BackupCopy.State.REMOVED)
+    return ""
