@@ -51,7 +51,7 @@ def test_a_location_that_is_down_is_said_on_the_page(staff: Client, folder: Path
     answer = staff.get(PAGE)
 
     assert answer.status_code == 200
-    assert "cannot be used: it does not exist" in answer.content.decode()
+    assert "does not exist: create the folder" in answer.content.decode()
 
 
 def test_an_uploaded_file_waits_in_the_working_location_for_the_service_alone(

@@ -87,6 +87,7 @@ class LocalLocation:
             return shutil.disk_usage(self.folder).free
 
     def names(self) -> list[StoredFile]:
+        self._insist_on_folder()
         with self._errors(), os.scandir(self.folder) as entries:
             found = [stored for entry in entries if (stored := self._stored_file(entry))]
         return sorted(found, key=lambda stored: stored.name)
