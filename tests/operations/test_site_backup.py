@@ -40,9 +40,17 @@ def execute(file: Path, statement: str) -> None:
         database.execute(statement)
 
 
-def ruin_last_page(file: Path) -> None:
-    data = file.read_bytes()
-    file.write_bytes(data[:-4096] + b"\xff" * 4096)
+def ruin_a_page(file: Path) -> None:
+    """The first page of an index: a query of the table alone does not see it."""
+    with closing(sqlite3.connect(file)) as database:
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        query = (
+            "SELECT rootpage FROM sqlite_master WHERE type = 'index' AND tbl_name = 'backups_app_backupcopy'"
+        )
+        (page,) = database.execute(query).fetchone()
+    data = bytearray(file.read_bytes())
+    data[(page - 1) * size : page * size] = b"\xff" * size
+    file.write_bytes(data)
 
 
 @on_sqlite
@@ -123,7 +131,7 @@ def test_two_within_one_second_get_two_names(site: Site, in_a_file: Path) -> Non
     [
         lambda file: file.write_bytes(b"not a database" * 500),
         lambda file: file.write_bytes(file.read_bytes()[:8192]),
-        ruin_last_page,
+        ruin_a_page,
         lambda file: execute(file, "ALTER TABLE backups_app_operation RENAME TO gone"),
     ],
     ids=["foreign", "truncated", "a ruined page", "without the trail"],
