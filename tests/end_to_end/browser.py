@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from deploy import chromium as chromium_program
 from deploy.demo import accounts, embedded
 from tests.end_to_end.cluster import ROOT, Site, wait_until
 from tests.real_world import need
@@ -23,15 +23,6 @@ PASSWORD = "a-long-password-1"
 ACCOUNTS = {"itstaff": "IT staff", "helpdesk": "Help desk", "root": ""}
 PATIENCE = 30_000  # milliseconds that a page may take to show what is waited for
 GUNICORN = ("--worker-class=gthread", "--threads=4", "--no-control-socket", "--log-level=warning")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 MAKE_ACCOUNTS = """
 from django.contrib.auth.models import Group, User
 for name, group in {accounts!r}.items():
@@ -96,13 +87,13 @@ def type_login(page: Page, name: str) -> None:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """For one module at a time: while it runs, Django would take this thread for an asynchronous one."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    program = chromium_program.find()
     need(program is not None, "Chromium is not installed")
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(chromium_program.FLAGS))
         yield browser
         browser.close()
 

@@ -26,7 +26,7 @@ PAGES = (
     "/backups_app/operation/",
     "/backups_app/operation/{operation}/change/",
     "/backups_app/operation/{failed}/change/",
-    "/backups_app/operation/{queued}/change/",
+    "/backups_app/operation/{running}/change/",
     "/backups_app/restoreevent/",
     "/backups_app/restoreevent/{event}/change/",
     "/backups_app/restoreevent/{event}/undo/",
@@ -55,7 +55,7 @@ STOCK = ("/auth/", "heading-order")
 
 
 def make_trail(web: Web) -> dict[str, int]:
-    """A backup, a restore that can be undone, a failure and something that waits, by their ids."""
+    """A backup, a restore that can be undone, a failure and something that runs, by their ids."""
     name = web.site.backup()
     web.site.wait_for(web.site.request("validate_database"))
     restore = web.site.wait_for(web.site.request_of_backup("restore", name, reason="for the walk"))
@@ -66,14 +66,18 @@ def make_trail(web: Web) -> dict[str, int]:
         "Operation.objects.create(kind='backup', state='failed', error='It failed.', error_detail='x',"
         f" requested_by_name='itstaff', {now}, {ended}).pk"
     )
-    queued = web.site.ask(f"Operation.objects.create(kind='backup', state='queued', {now}).pk")
+    running = web.site.ask(
+        "Operation.objects.create(kind='backup', state='running', current_step='Dump', progress_done=3,"
+        " progress_total=5, progress_unit='rows', started_at=timezone.now(),"
+        f" heartbeat_at=timezone.now() + timedelta(hours=1), {now}).pk"  # no housekeeping ends it
+    )
     backup = web.site.ask("Backup.objects.get(name=name).pk", name=name)
     event = web.site.event(restore["id"])["id"]
     return {
         "backup": backup,
         "operation": restore["id"],
         "failed": failed,
-        "queued": queued,
+        "running": running,
         "event": event,
     }
 
