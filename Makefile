@@ -9,7 +9,7 @@ PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --requ
 FOR_CHECKS = SECRET_KEY=only-for-checks DEBUG=True DATABASE_URL=sqlite://:memory: \
 	MANAGED_DATABASE_URL=postgresql://nobody:nothing@127.0.0.1:1/qrdb BACKUP_LOCATIONS=working=$(CURDIR)/var/checks
 
-.PHONY: help demo demo-check test test-postgresql test-containers bench lint docs runbooks audit lock clean
+.PHONY: help demo demo-check test test-postgresql test-containers bench screenshots messages lint docs runbooks audit lock clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo "make test-postgresql  those of them that use the site's own database, on PostgreSQL 16 and 18"
 	@echo "make test-containers  build the image and try the compose file on a Docker Engine of its own"
 	@echo "make bench       measure ours beside the old way (SCALE=small takes under 3 minutes)"
+	@echo "make screenshots  take the pictures of the README and the docs anew, in a real browser"
+	@echo "make messages    collect the texts for the translations, and compile what is translated"
 	@echo "make lint        format, style, types, imports, migrations"
 	@echo "make docs        build the documentation into site/"
 	@echo "make runbooks    make docs/runbooks.md from the site's own runbooks"
@@ -47,6 +49,16 @@ test-containers: .venv/.dev
 
 bench: .venv/.demo
 	@.venv/bin/python -m deploy.bench.run
+
+screenshots: .venv/.dev
+	@.venv/bin/python -m deploy.screenshots.run
+
+# Sorted by message and without places: a catalogue changes only where a text does.
+messages: .venv/.dev
+	@$(FOR_CHECKS) .venv/bin/python manage.py makemessages --locale de --no-obsolete --no-location \
+		--ignore .venv --ignore tests --ignore deploy
+	@msgattrib --sort-output --no-obsolete --output-file=locale/de/LC_MESSAGES/django.po locale/de/LC_MESSAGES/django.po
+	@$(FOR_CHECKS) .venv/bin/python manage.py compilemessages --locale de --ignore .venv
 
 lint: .venv/.dev
 	@.venv/bin/ruff format --check .

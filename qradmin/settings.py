@@ -175,6 +175,7 @@ SESSION_COOKIE_AGE = round(env.float("SESSION_HOURS", default=12, least=0.1) * 3
 # Before a restore the password is asked for again when it was last given longer ago; 0 asks each time.
 REAUTHENTICATION_MINUTES = env.float("REAUTHENTICATION_MINUTES", default=15)
 SESSION_COOKIE_HTTPONLY = True
+CSRF_FAILURE_VIEW = "backups_app.refusals.csrf_failed"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 HTTPS_ONLY = env.bool("HTTPS_ONLY", default=False)

@@ -48,7 +48,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         """Row buttons know who asks, so they are made for each request."""
         allowed = partial(may, request)
 
-        @admin.display(description=_("Actions"))
+        @admin.display(description=_("Actions"), empty_value="")
         def deeds(backup: Backup) -> str:
             return render_to_string(
                 "admin/qradmin/row_buttons.html", {"buttons": buttons.in_row(backup, allowed), "row": backup}

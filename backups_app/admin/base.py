@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 
 from backups_app.errors import QradminError
 from backups_app.models import Operation
+from backups_app.presentation.words import NOTHING
 
 Row = TypeVar("Row", bound=Model)
 View = Callable[..., HttpResponseBase]
@@ -67,6 +68,7 @@ def asked(request: HttpRequest, ask: Callable[[], Operation], *, back: str) -> H
 class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):  # type: ignore[type-arg]
     """Records that nobody adds, changes or deletes by hand, superusers included."""
 
+    empty_value_display = NOTHING
     list_per_page = 25
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

@@ -238,10 +238,10 @@ class Operation(Kept):
 
     @property
     def progress_share(self) -> float | None:
-        """Between 0 and 1; None when nobody can tell."""
-        if not self.progress_total:
+        """Between 0 and 1; None when nobody can tell, as when an estimated total is passed."""
+        if not self.progress_total or self.progress_done > self.progress_total:
             return None
-        return min(1.0, self.progress_done / self.progress_total)
+        return self.progress_done / self.progress_total
 
     def note(self, what: str, *, level: str = "info", **detail: Any) -> None:
         """Write a line into the trail of this operation."""

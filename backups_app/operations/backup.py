@@ -142,7 +142,7 @@ def _dump(
             if not expected:
                 expected.append(activity.expected_rows(monitor))
             rows = tally.rows(monitor)
-            journal.progress(rows, max(expected[0], rows) or None, "rows")
+            journal.progress(rows, expected[0] or None, "rows")
 
         with followed(journal, server, report) as look, processes.start(command) as dumping:
             watch = _watched(dumping, server, look)

@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from backups_app.models import Operation
 from backups_app.operations import liveness
-from backups_app.presentation import words
+from backups_app.presentation import trail, words
 
 Kind = Operation.Kind
 ENOUGH_TO_GUESS = 0.05
@@ -36,7 +36,7 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
                 "id": step.pk,
                 "level": step.level,
                 "at": {"local": f"{timezone.localtime(step.at):%H:%M:%S}", "utc": step.at.isoformat()},
-                "what": step.what,
+                "what": trail.in_words(step.what),
                 "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
             }
             for step in steps
@@ -63,7 +63,7 @@ def context_of(operation: Operation) -> dict[str, Any]:
 def step_text(operation: Operation) -> str:
     if operation.state == Operation.State.QUEUED:
         return _("Waiting for a worker")
-    return operation.current_step or _("Starting")
+    return trail.in_words(operation.current_step) or _("Starting")
 
 
 def time_left(operation: Operation) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from django.contrib.humanize.templatetags.humanize import NaturalTimeFormatter
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.formats import number_format
@@ -102,13 +103,15 @@ def age(value: datetime) -> str:
     """`3 hours ago`, or `just now` within the last minute."""
     if timezone.now() - value < timedelta(minutes=1):
         return _("just now")
-    return _("%(time)s ago") % {"time": timesince(value, depth=1)}
+    time = timesince(value, depth=1, time_strings=NaturalTimeFormatter.past_substrings)
+    return _("%(time)s ago") % {"time": time}
 
 
 def ahead(left: timedelta) -> str:
     """`in 3 hours`."""
     now = timezone.now()
-    return _("in %(time)s") % {"time": timesince(now - left, now, depth=1)}
+    time = timesince(now - left, now, depth=1, time_strings=NaturalTimeFormatter.future_substrings)
+    return _("in %(time)s") % {"time": time}
 
 
 def duration(seconds: float | timedelta | None) -> str:
@@ -145,5 +148,6 @@ def amount_done(operation: Operation) -> str:
         return ""
     write = size if unit == "bytes" else number
     words = {"rows": _("rows"), "bytes": ""}.get(unit, unit)
-    text = _("%(done)s of %(total)s %(unit)s") if total else _("%(done)s %(unit)s so far")
-    return (text % {"done": write(min(done, total or done)), "total": write(total), "unit": words}).strip()
+    is_known = operation.progress_share is not None
+    text = _("%(done)s of %(total)s %(unit)s") if is_known else _("%(done)s %(unit)s so far")
+    return (text % {"done": write(done), "total": write(total), "unit": words}).strip()

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import template
 
-from backups_app.presentation import words
+from backups_app.presentation import trail, words
 
 register = template.Library()
 
@@ -17,6 +17,7 @@ register.filter("age", words.age)
 register.filter("duration", words.duration)
 register.filter("size", words.size)
 register.filter("number", words.number)
+register.filter("in_words", trail.in_words)
 register.filter("amount_done", words.amount_done)
 
 

@@ -22,7 +22,7 @@ def pretend() -> None:
 def _one_day(at: datetime, days_ago: int) -> None:
     from backups_app.models import Backup, BackupCopy, Operation
 
-    seconds = 0.5 + (days_ago * 7 % 5) / 10
+    seconds = 4.9 + (days_ago * 7 % 5) / 10
     operation: dict[str, Any] = {
         "kind": "backup",
         "source": "schedule",
@@ -44,10 +44,10 @@ def _one_day(at: datetime, days_ago: int) -> None:
         created_at=at,
         operation=asked,
         seconds=seconds,
-        size=98_000 + 1_700 * (30 - days_ago),
+        size=51_300_000 + 120_000 * (30 - days_ago),
         sha256=f"{days_ago:064x}",
         compression="zstd",
-        rows=4_300 + 35 * (30 - days_ago),
+        rows=752_000 + 1_770 * (30 - days_ago),
         revision="8d13a4dfeb1d",
         validated_at=at + timedelta(seconds=seconds),
         removed_at=None if is_kept else at + timedelta(days=KEPT_DAYS),

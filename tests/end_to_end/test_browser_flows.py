@@ -159,6 +159,7 @@ def test_the_help_desk_sees_all_and_can_do_nothing(web: Web) -> None:
     answer = page.goto(re.sub(r"change/$", "restore/", page.url))
     assert answer is not None
     assert answer.status == 403
+    see(page.locator("h1"), "Not allowed")
 
 
 def test_a_dead_worker_is_told_on_the_overview_and_where_one_waits(web: Web) -> None:

@@ -21,6 +21,8 @@ PAGES = (
     "/backups_app/backup/{backup}/change/",
     "/backups_app/backup/{backup}/restore/",
     "/backups_app/backup/{backup}/pin/",
+    "/backups_app/backup/import/",
+    "/backups_app/backup/prune/",
     "/backups_app/backup/prune/",
     "/backups_app/backup/import/",
     "/backups_app/operation/",
@@ -36,6 +38,7 @@ PAGES = (
     "/auth/user/",
     "/auth/group/",
 )
+REFUSED = {"/backups_app/backup/999/change/": 404, "/backups_app/backup/add/": 403}
 # Colours differ in the dark, places on a telephone: the other rules need one look.
 ALL_RULES: dict[str, Any] = {"preload": False}
 COLOURS = {"preload": False, "runOnly": ["color-contrast", "link-in-text-block"]}
@@ -90,10 +93,10 @@ def test_no_page_has_an_accessibility_fault_on_any_screen(web: Web) -> None:
     trail = make_trail(web)
     page = web.log_in("root")
 
-    for address in PAGES:
+    for address in (*PAGES, *REFUSED):
         answer = page.goto(address.format(**trail))
         assert answer is not None
-        assert answer.status == 200, address
+        assert answer.status == REFUSED.get(address, 200), address
         faults += _faults_on_every_screen(web, page)
 
     assert not faults, "\n".join(faults)
@@ -103,7 +106,7 @@ def _faults_on_every_screen(web: Web, page: Page) -> list[str]:
     """What the browser complains of and axe-core finds, and a page that is wider than its screen."""
     from axe_playwright_python.sync_playwright import Axe
 
-    found = list(web.complaints)
+    found = [said for said in web.complaints if "status of 40" not in said]
     for screen, (size, scheme, options) in SCREENS.items():
         page.set_viewport_size(size)  # type: ignore[arg-type]
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]

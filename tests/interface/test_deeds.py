@@ -303,6 +303,17 @@ def test_where_nothing_is_known_the_bar_is_honest(staff: Client) -> None:
     assert '<progress max="100" aria' in page
 
 
+def test_a_bar_beyond_its_estimate_claims_no_share(staff: Client) -> None:
+    operation = make_operation(
+        "backup", "running", progress_done=1300, progress_total=1200, progress_unit="rows"
+    )
+
+    report = staff.get(f"/backups_app/operation/{operation.pk}/progress/").json()
+
+    assert report["percent"] is None
+    assert report["amount"] == "1,300 rows so far"
+
+
 def test_an_error_can_be_opened_whole_and_shows_no_markup(log_in: Log_in) -> None:
     operation = make_operation("backup", "failed", error="It broke.", error_detail="pg_dump: <error>")
 

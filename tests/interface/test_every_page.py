@@ -201,6 +201,31 @@ def test_a_stranger_without_a_group_sees_nothing(log_in: Log_in) -> None:
     assert client.get("/runbooks/corruption/").status_code == 403
 
 
+def test_a_refusal_is_a_page_with_a_way_back(log_in: Log_in) -> None:
+    refused = log_in("helpdesk").get("/backups_app/backup/1/restore/")
+    missing = log_in("helpdesk").get("/backups_app/backup/999/change/")
+    strange = log_in("itstaff", enforce_csrf_checks=True).post("/backups_app/backup/create/")
+
+    assert refused.status_code == strange.status_code == 403
+    assert "Your account may not do this." in refused.content.decode()
+    assert "There is no such page or record." in missing.content.decode()
+    assert "This page was open for too long." in strange.content.decode()
+    for answer in (refused, missing, strange):
+        assert 'href="/"' in answer.content.decode()
+
+
+def test_a_fault_of_ours_is_a_page_too(log_in: Log_in, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("backups_app.presentation.live.report", break_down)
+
+    answer = log_in("helpdesk", raise_request_exception=False).get("/backups_app/operation/1/progress/")
+
+    assert answer.status_code == 500
+    assert "Something broke here" in answer.content.decode()
+
+
 def test_the_queues_own_pages_are_for_nobody() -> None:
     assert not [model for model in admin.site._registry if model._meta.app_label == "django_q"]
 

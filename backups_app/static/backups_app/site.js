@@ -136,9 +136,14 @@
     document.querySelectorAll("form[data-confirm]").forEach((form) => {
         const typed = form.querySelector("[name=typed]");
         const button = form.querySelector("button[type=submit]");
+        const why = document.createElement("span");
+        why.className = "why";
+        why.id = "why-disabled";
+        button.setAttribute("aria-describedby", why.id);
+        button.after(why);
         const look = () => {
             button.disabled = typed.value.trim() !== form.dataset.confirm;
-            button.title = button.disabled ? words.type : "";
+            why.textContent = button.disabled ? words.type : "";
         };
         typed.addEventListener("input", look);
         window.addEventListener("pageshow", look);

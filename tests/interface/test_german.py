@@ -1,0 +1,103 @@
+"""The German catalogue: whole, compiled, and chosen by what the browser asks for."""
+
+from __future__ import annotations
+
+import gettext
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from backups_app.presentation import trail
+from tests.interface.conftest import Log_in, make_backup, make_operation
+from tests.real_world import need
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE = Path("locale/de/LC_MESSAGES/django.po")
+SOURCES = ("backups_app", "qradmin", "templates", "locale")
+
+
+def compiled(file: Path) -> dict[object, str]:
+    with file.open("rb") as stream:
+        messages = gettext.GNUTranslations(stream)._catalog  # type: ignore[attr-defined]
+    return {key: text for key, text in messages.items() if key}
+
+
+@pytest.mark.real
+def test_every_text_is_translated_and_compiled(tmp_path: Path) -> None:
+    need(shutil.which("xgettext") is not None, "gettext is not installed")
+    for folder in SOURCES:
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    extract = ("-m", "django", "makemessages", "--locale=de", "--no-obsolete", "--no-location")
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, *extract], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+    fresh = tmp_path / "fresh.mo"
+    counted = subprocess.run(
+        ["msgfmt", "--check-format", "--statistics", f"--output-file={fresh}", str(CATALOGUE)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    advice = "run make messages, translate what is new in locale/de, and run it once more"
+    assert counted.returncode == 0, counted.stderr
+    assert "untranslated" not in counted.stderr, f"{counted.stderr}: {advice}"
+    assert "fuzzy" not in counted.stderr, f"{counted.stderr}: {advice}"
+    assert compiled(ROOT / CATALOGUE.with_suffix(".mo")) == compiled(fresh), advice
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "language", "text"),
+    [
+        ("de-AT,de;q=0.9,en;q=0.5", "de", "Letzte validierte Sicherung"),
+        ("en-GB,en;q=0.9", "en", "Last validated backup"),
+        ("fr", "en", "Last validated backup"),
+    ],
+    ids=["german", "english", "unknown"],
+)
+def test_the_browser_chooses_the_language(log_in: Log_in, asked_for: str, language: str, text: str) -> None:
+    answer = log_in("helpdesk").get("/", headers={"accept-language": asked_for})
+
+    page = answer.content.decode()
+    assert f'<html lang="{language}"' in page
+    assert text in page
+
+
+def test_a_person_may_choose_another_language(log_in: Log_in) -> None:
+    client = log_in("helpdesk")
+
+    client.post("/i18n/setlang/", {"language": "de", "next": "/"})
+
+    assert "Protokoll" in client.get("/", headers={"accept-language": "en"}).content.decode()
+
+
+def test_ages_and_the_trail_speak_german_too(log_in: Log_in) -> None:
+    backup = make_backup()
+    operation = make_operation("backup", current_step="Read the whole archive")
+    operation.note("Read the whole archive", seconds=2)
+    german = {"accept-language": "de"}
+    client = log_in("itstaff")
+
+    detail = client.get(f"/backups_app/backup/{backup.pk}/change/", headers=german).content.decode()
+    steps = client.get(f"/backups_app/operation/{operation.pk}/change/", headers=german).content.decode()
+
+    assert "vor 3\xa0Stunden" in detail
+    assert "Das ganze Archiv lesen" in steps
+
+
+@pytest.mark.parametrize("phrase", [*trail.STAGES, *trail.NOTES, *trail.CHECKS])
+def test_the_trails_phrases_are_those_that_are_written(phrase: str) -> None:
+    written = "".join(
+        file.read_text()
+        for folder in ("operations", "systems")
+        for file in (ROOT / "backups_app" / folder).rglob("*.py")
+    )
+
+    assert f'"{phrase}"' in written
