@@ -14,6 +14,7 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
 from backups_app.errors import QradminError
@@ -68,7 +69,7 @@ def asked(request: HttpRequest, ask: Callable[[], Operation], *, back: str) -> H
 class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):  # type: ignore[type-arg]
     """Records that nobody adds, changes or deletes by hand, superusers included."""
 
-    empty_value_display = NOTHING
+    empty_value_display = format_html('<span class="nothing">{}</span>', NOTHING)
     list_per_page = 25
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER

@@ -67,7 +67,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
 
     @admin.display(description=gettext_lazy("reason"))
     def reason_(self, operation: Operation) -> str:
-        return operation.reason or words.NOTHING
+        return operation.reason
 
     @admin.display(description=gettext_lazy("asked for"), ordering="created_at")
     def started(self, operation: Operation) -> str:
@@ -79,7 +79,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
 
     @admin.display(description=gettext_lazy("outcome"))
     def outcome(self, operation: Operation) -> str:
-        return operation.error or words.NOTHING
+        return operation.error
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
         return (

@@ -57,11 +57,11 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
 
     @admin.display(description=gettext_lazy("by whom"))
     def by(self, event: RestoreEvent) -> str:
-        return event.operation.requested_by_name or words.NOTHING
+        return event.operation.requested_by_name
 
     @admin.display(description=gettext_lazy("reason"))
     def reason(self, event: RestoreEvent) -> str:
-        return event.operation.reason or words.NOTHING
+        return event.operation.reason
 
     @admin.display(description=gettext_lazy("API down"))
     def downtime(self, event: RestoreEvent) -> str:
@@ -70,13 +70,13 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
     @admin.display(description=gettext_lazy("safety backup"))
     def safety(self, event: RestoreEvent) -> str:
         if event.safety_backup is None:
-            return words.NOTHING
+            return ""
         url = reverse("admin:backups_app_backup_change", args=[event.safety_backup.pk])
         return format_html('<a href="{}" class="file">{}</a>', url, event.safety_backup.name)
 
     @admin.display(description=gettext_lazy("undo until"))
     def undo_until(self, event: RestoreEvent) -> str:
-        return words.NOTHING if event.why_not_undoable else words.moment(event.replaced_kept_until)
+        return "" if event.why_not_undoable else words.moment(event.replaced_kept_until)
 
     def detail_context(self, request: HttpRequest, row: RestoreEvent) -> dict[str, Any]:
         return {
