@@ -174,7 +174,7 @@ def test_charts_have_a_table_and_no_inline_style(staff: Client) -> None:
 
 @pytest.mark.parametrize(
     ("highest", "base", "top"),
-    [(0, 10, 1), (4.2, 10, 5), (0.37, 10, 0.5), (61, 10, 100), (100, 10, 100), (130_000, 1024, 200 * 1024)],
+    [(0, 10, 1), (4.2, 10, 6), (0.37, 10, 0.4), (61, 10, 80), (100, 10, 100), (130_000, 1024, 200 * 1024)],
 )
 def test_the_top_of_a_chart_is_a_round_number(highest: float, base: int, top: float) -> None:
     assert nice_top(highest, base=base) == pytest.approx(top)
