@@ -27,10 +27,15 @@ class BackupsConfig(AppConfig):
 
         # registered by being imported: start-up checks, and the moment of each login
         from backups_app import checks, deployment_checks, reauthentication  # noqa: F401
-        from backups_app.schedules import make_schedules
 
-        post_migrate.connect(make_schedules, sender=self, dispatch_uid="backups_app.schedules")
+        post_migrate.connect(_make_schedules, sender=self, dispatch_uid="backups_app.schedules")
         post_spawn.connect(_start_beat, dispatch_uid="backups_app.beat")
+
+
+def _make_schedules(**signal: Any) -> None:
+    from backups_app.schedules import make_schedules
+
+    make_schedules(**signal)
 
 
 def _start_beat(**_signal: Any) -> None:

@@ -7,9 +7,44 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from backups_app import schedules
 from backups_app.reauthentication import PasswordAgain
 
 REASON_LENGTH = 500
+
+
+class TimingForm(forms.Form):
+    """When a schedule runs. An hourly one can only be paused."""
+
+    at = forms.TimeField(
+        label=_("Time of day"),
+        widget=forms.TimeInput(format="%H:%M", attrs={"type": "time"}),
+        error_messages={"invalid": _("A time of day is needed, such as 04:00.")},
+    )
+    days = forms.MultipleChoiceField(
+        label=_("Days of the week"),
+        choices=list(schedules.DAYS.items()),
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": _("At least one day is needed. To stop it for a while, pause it.")},
+    )
+    is_paused = forms.BooleanField(
+        label=_("Paused"), required=False, help_text=_("It does not run until somebody resumes it.")
+    )
+
+    def __init__(self, data: Any, *, timing: schedules.Timing) -> None:
+        super().__init__(data, initial={"at": timing.at, "days": timing.days, "is_paused": timing.is_paused})
+        if timing.at is None:
+            del self.fields["at"], self.fields["days"]
+
+    def timing(self) -> schedules.Timing:
+        """What was chosen, once ``is_valid()``."""
+        chosen = self.cleaned_data.get("days", schedules.EVERY_DAY)
+        at = self.cleaned_data.get("at")
+        return schedules.Timing(
+            at=at.replace(second=0, microsecond=0) if at else None,
+            days=tuple(day for day in schedules.DAYS if day in chosen),
+            is_paused=self.cleaned_data["is_paused"],
+        )
 
 
 class ReasonForm(forms.Form):

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
@@ -49,8 +51,41 @@ class BackupAdminSite(AdminSite):
         return [
             path("runbooks/", self.admin_view(self.runbooks_view), name="runbooks"),
             path("runbooks/<slug:slug>/", self.admin_view(self.runbook_view), name="runbook"),
+            path("schedules/", self.admin_view(self.schedules_view), name="schedules"),
+            path("schedules/<slug:key>/", self.admin_view(self.schedule_view), name="schedule"),
             *super().get_urls(),
         ]
+
+    def schedules_view(self, request: HttpRequest) -> TemplateResponse:
+        """What runs by itself, when next, and how it went the last time."""
+        from backups_app.presentation import planned
+
+        if not request.user.has_perm("backups_app.view_operation"):
+            raise PermissionDenied
+        request.current_app = self.name
+        context = self.each_context(request) | {"title": _("Schedules"), "plans": planned.plans()}
+        may_change = request.user.has_perm("backups_app.manage_schedules")
+        return TemplateResponse(request, "admin/schedules/list.html", context | {"may_change": may_change})
+
+    def schedule_view(self, request: HttpRequest, key: str) -> HttpResponse:
+        """Time of day, days of the week, pause: nothing else of a schedule can be changed."""
+        from backups_app import schedules
+        from backups_app.forms import TimingForm
+        from backups_app.presentation import planned
+
+        if not request.user.has_perm("backups_app.manage_schedules"):
+            raise PermissionDenied
+        plan = next((one for one in planned.plans() if one.job.key == key), None)
+        if plan is None:
+            raise Http404(_("There is no such schedule."))
+        form = TimingForm(request.POST if request.method == "POST" else None, timing=plan.timing)
+        if request.method == "POST" and form.is_valid():
+            if schedules.change(plan.schedule, form.timing(), user=request.user):  # type: ignore[arg-type]
+                messages.success(request, _("Changed: %(timing)s.") % {"timing": form.timing()})
+            return redirect("admin:schedules")
+        request.current_app = self.name
+        context = self.each_context(request) | {"title": plan.job.title, "plan": plan, "form": form}
+        return TemplateResponse(request, "admin/schedules/change.html", context)
 
     def runbooks_view(self, request: HttpRequest) -> TemplateResponse:
         """Every runbook by its title."""
@@ -87,6 +122,7 @@ def _tabs(request: HttpRequest) -> list[Tab]:
     ):
         url = reverse(f"admin:backups_app_{model}_changelist")
         wanted.append((text, url, user.has_perm(f"backups_app.view_{model}")))
+    wanted.append((_("Schedules"), reverse("admin:schedules"), user.has_perm("backups_app.view_operation")))
     wanted.append((_("Runbooks"), reverse("admin:runbooks"), True))
     wanted.append((_("Users"), reverse("admin:auth_user_changelist"), user.is_superuser))
     return [Tab(text, url, _is_current(request.path, url)) for text, url, is_seen in wanted if is_seen]

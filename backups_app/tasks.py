@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import Busy, Refused, UnknownBackup
+from backups_app.errors import Busy, QradminError, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
 from backups_app.operations import (
@@ -245,6 +245,44 @@ def _same(open_key: str, dedupe_key: str) -> Operation:
     if found is None:
         raise Busy("The same was asked for a moment ago: look at the audit history, then try again.")
     return found
+
+
+# --- what runs by itself -----------------------------------------------------------------------------------
+
+
+def request_scheduled(key: str) -> str:
+    """What the queue calls when a schedule is due: ask for that operation, at most once a day or hour.
+
+    A run that was missed while the site was down is called once when it is up again.
+    """
+    now = timezone.now()
+    slot = f"{now:%Y-%m-%dT%H}" if key == Kind.VALIDATE_DATABASE else f"{timezone.localdate(now)}"
+    who = {"by": "schedule", "source": Operation.Source.SCHEDULE, "dedupe_key": f"{key}:{slot}"}
+    with liveness.at_work():
+        try:
+            operation = _SCHEDULED[key](**who)
+        except QradminError as error:
+            log.warning("The schedule %s asked for nothing: %s", key, error.message)
+            return error.message
+    return f"operation {operation.pk}"
+
+
+def _request_drill(**who: Any) -> Operation:
+    newest = Backup.objects.validated().first()
+    if newest is None:
+        raise Refused("There is no validated backup to prove.")
+    return request_prove_backup(newest, **who)
+
+
+# Never a restore.
+_SCHEDULED: dict[str, Callable[..., Operation]] = {
+    Kind.BACKUP: request_backup,
+    Kind.BACKUP_SITE: request_backup_site,
+    Kind.PROVE_BACKUP: _request_drill,
+    Kind.CHECK_COPIES: request_check_copies,
+    Kind.PRUNE: request_prune,
+    Kind.VALIDATE_DATABASE: request_validate_database,
+}
 
 
 # --- the worker's side --------------------------------------------------------------------------------------

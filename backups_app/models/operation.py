@@ -93,6 +93,7 @@ class Operation(Kept):
         IMPORT = "import", _("Import backups")
         BACKUP_SITE = "backup_site", _("Back up this site")
         DOWNLOAD = "download", _("Download")
+        CHANGE_SCHEDULE = "change_schedule", _("Change of a schedule")
 
     class State(models.TextChoices):
         QUEUED = "queued", _("Waiting")  # asked for, no worker has started it

@@ -21,7 +21,7 @@ from backups_app.presentation import days as thirty
 from backups_app.presentation import live, surroundings, words
 from backups_app.presentation.charts import Bar, bar_chart
 from backups_app.presentation.surroundings import ApiState, Room
-from backups_app.schedules import HOUSEKEEPING
+from backups_app.schedules import JOBS, PAUSED
 
 Kind = Operation.Kind
 OVERDUE_AFTER = timedelta(hours=26)
@@ -63,7 +63,7 @@ class Standing:
     active: list[Operation]
     latest: dict[str, Operation]
     last_beat: datetime | None
-    schedule: Schedule | None
+    schedules: list[Schedule]
     restore: RestoreEvent | None
     rooms: list[Room]
     api: ApiState
@@ -96,10 +96,7 @@ def standing() -> Standing:
         active=list(Operation.objects.active().select_related("backup").order_by("-state", "created_at")[:5]),
         latest=_latest(Kind.BACKUP, Kind.VALIDATE_DATABASE),
         last_beat=WorkerBeat.objects.aggregate(at=Max("at"))["at"],
-        schedule=Schedule.objects.exclude(name=HOUSEKEEPING)
-        .exclude(next_run=None)
-        .order_by("next_run")
-        .first(),
+        schedules=list(Schedule.objects.filter(name__in=JOBS).order_by("next_run")),
         restore=RestoreEvent.objects.select_related("operation").first(),
         rooms=surroundings.space(),
         api=surroundings.api(),
@@ -190,12 +187,19 @@ def _card_of_success(month: list[thirty.Day]) -> Card:
 
 def _card_of_schedule(now: Standing) -> Card:
     title = _("Next scheduled run")
-    if now.schedule is None or now.schedule.next_run is None:
-        return Card(title, _("none"), "warn", _("nothing runs by itself"))
-    left = now.schedule.next_run - now.now
+    url = reverse("admin:schedules")
+    running = [one for one in now.schedules if one.repeats != PAUSED and one.next_run]
+    if not running:
+        return Card(title, _("none"), "warn", _("nothing runs by itself"), url)
+    # the hourly validation is nearly always the next one, which tells nobody anything
+    rare = [one for one in running if one.name != Kind.VALIDATE_DATABASE]
+    following = (rare or running)[0]
+    left = following.next_run - now.now
     value = words.ahead(left) if left > timedelta() else _("now")
-    local = timezone.localtime(now.schedule.next_run).strftime("%Y-%m-%d %H:%M")
-    return Card(title, value, "plain", f"{now.schedule.name} · {local}")
+    local = timezone.localtime(following.next_run).strftime("%Y-%m-%d %H:%M")
+    if Kind.BACKUP not in {one.name for one in running}:
+        return Card(title, value, "warn", _("The daily backup is paused."), url)
+    return Card(title, value, "plain", f"{JOBS[str(following.name)].title} · {local}", url)
 
 
 def _card_of_storage(now: Standing) -> Card:

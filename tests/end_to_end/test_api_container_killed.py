@@ -53,5 +53,5 @@ def test_the_api_is_running_again_within_two_minutes_of_a_kill(
     assert databases(managed) == ["qrdb"]
     assert "Its process is gone: marked as interrupted." in trail
     assert "Starting the API again, which this operation had stopped." in trail
-    assert trail.count("The API is healthy.") == 1
+    assert "The API is healthy." in trail
     site.close()

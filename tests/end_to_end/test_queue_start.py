@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from tests.end_to_end.cluster import Site
+from tests.end_to_end.cluster import Site, wait_until
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,30 @@ def test_housekeeping_is_scheduled_once_and_keeps_an_operator_s_pause(site: Site
 
     assert again.returncode == 0, again.stderr
     assert rows == [{"func": "backups_app.tasks.keep_house", "repeats": 0, "minutes": 1}]
+
+
+def test_a_due_schedule_makes_one_backup(sqlite_site: Site) -> None:
+    site = sqlite_site
+    row = "Schedule.objects.filter(name='backup')"
+    site.ask(f"{row}.update(repeats=-1, next_run=timezone.now() - timedelta(days=2))")
+
+    def asked() -> list[int]:
+        return list(
+            site.ask("list(Operation.objects.filter(source='schedule').values_list('pk', flat=True))")
+        )
+
+    try:
+        wait_until(lambda: bool(asked()), 60, "the schedule asked for nothing", site)
+        site.ask(f"{row}.update(next_run=timezone.now() - timedelta(days=1))")
+        wait_until(
+            lambda: site.ask(f"{row}.get().next_run > timezone.now()"), 60, "it was not due again", site
+        )
+    finally:
+        site.ask(f"{row}.update(repeats=0)")
+
+    (pk,) = asked()
+    assert site.wait_for(pk)["state"] == "succeeded"
+    assert site.ask("Backup.objects.get(operation=pk).origin", pk=pk) == "scheduled"
 
 
 def wait_for_empty_queue(site: Site, seconds: float = 15) -> None:

@@ -21,6 +21,9 @@ AWAY = {"anonymous": 302, "helpdesk": 302, "itstaff": 302, "superuser": 302}
 GETS: dict[str, dict[str, int]] = {
     "": SEEN,
     "runbooks/": SEEN,
+    "schedules/": SEEN,
+    "schedules/backup/": REFUSED_TO_HELP_DESK,
+    "schedules/validate_database/": REFUSED_TO_HELP_DESK,
     "backups_app/backup/": SEEN,
     "backups_app/backup/1/change/": SEEN,
     "backups_app/backup/1/restore/": REFUSED_TO_HELP_DESK,
@@ -76,6 +79,7 @@ DEEDS = [address for address, statuses in GETS.items() if statuses is ONLY_POST]
     "backups_app/backup/import/",
     "backups_app/backup/prune/",
     "backups_app/restoreevent/1/undo/",
+    "schedules/backup/",
 ]
 UNKNOWN = [
     "backups_app/backup/999/change/",
@@ -87,6 +91,8 @@ UNKNOWN = [
     "backups_app/restoreevent/999/change/",
     "backups_app/restoreevent/999/undo/",
     "runbooks/nonsense/",
+    "schedules/nonsense/",
+    "schedules/Housekeeping/",
     "django_q/schedule/",
     "django_q/schedule/add/",
     "django_q/success/",
