@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import time
+from datetime import UTC, datetime, time
 from typing import Any
 
+from croniter import croniter
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone, translation
@@ -116,7 +117,7 @@ class Timing:
 
 
 def make_schedules(**_signal: Any) -> None:
-    """Make what is missing, by name; an operator's times and pauses survive."""
+    """Make what is missing, by name; an operator's times and pauses survive, the call is put right."""
     Schedule.objects.get_or_create(
         name=HOUSEKEEPING,
         defaults={
@@ -127,15 +128,41 @@ def make_schedules(**_signal: Any) -> None:
         },
     )
     for job in JOBS.values():
-        Schedule.objects.get_or_create(
-            name=job.key,
-            defaults={
-                "func": "backups_app.tasks.request_scheduled",
-                "args": repr((job.key,)),
-                "schedule_type": Schedule.CRON,
-                "cron": job.cron,
-            },
+        call = {
+            "func": "backups_app.tasks.request_scheduled",
+            "args": repr((job.key,)),
+            "kwargs": None,
+            "hook": None,
+            "intended_date_kwarg": "due",
+        }
+        row, is_new = Schedule.objects.get_or_create(
+            name=job.key, defaults={**call, "schedule_type": Schedule.CRON, "cron": job.cron}
         )
+        if not is_new and any(getattr(row, field) != value for field, value in call.items()):
+            Schedule.objects.filter(pk=row.pk).update(**call)
+
+
+def slot_of(job: Job, due: datetime) -> str:
+    """The dedupe key of the run that is meant for then: one a local day, or one an hour.
+
+    The day it was due on counts, not the one it is made up for: a backup that was missed and is taken at
+    night does not take the place of the morning's.
+    """
+    slot = f"{due.astimezone(UTC):%Y-%m-%dT%H}" if job.at is None else f"{timezone.localdate(due)}"
+    return f"{job.key}:{slot}"
+
+
+def runs_after(cron: str, begin: datetime) -> Iterator[datetime]:
+    """By the clock of TIME_ZONE, in summer and winter."""
+    runs = croniter(cron, timezone.localtime(begin))
+    while True:
+        yield runs.get_next(datetime)
+
+
+def _next_run(job: Job, cron: str) -> datetime:
+    """Past the day whose run there has been: at a later time it would ask for nothing."""
+    runs = runs_after(cron, timezone.now())
+    return next(run for run in runs if not Operation.objects.filter(dedupe_key=slot_of(job, run)).exists())
 
 
 def cron_of(at: time | None, days: Iterable[str]) -> str:
@@ -159,15 +186,17 @@ def timing_of(schedule: Schedule) -> Timing:
 
 def change(schedule: Schedule, timing: Timing, *, user: AbstractBaseUser) -> Operation | None:
     """Give it another timing; the change stands in the audit history. None when nothing changes."""
-    job, before = JOBS[str(schedule.name)], timing_of(schedule)
-    if timing == before:
-        return None
+    job = JOBS[str(schedule.name)]
     # what is recorded is read by everybody: it is in one language
     with transaction.atomic(), translation.override("en"):
-        schedule.cron = cron_of(timing.at, timing.days)
-        schedule.repeats = PAUSED if timing.is_paused else FOR_EVER
-        schedule.next_run = schedule.calculate_next_run()
-        schedule.save()
+        row = Schedule.objects.select_for_update().get(pk=schedule.pk)
+        before = timing_of(row)
+        if timing == before:
+            return None
+        row.cron = cron_of(timing.at, timing.days)
+        row.repeats = PAUSED if timing.is_paused else FOR_EVER
+        row.next_run = _next_run(job, row.cron)
+        row.save(update_fields=["cron", "repeats", "next_run"])
         now = timezone.now()
         operation = Operation.objects.create(
             kind=Kind.CHANGE_SCHEDULE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.admin import AdminSite
 from django.core.exceptions import PermissionDenied
@@ -63,7 +64,11 @@ class BackupAdminSite(AdminSite):
         if not request.user.has_perm("backups_app.view_operation"):
             raise PermissionDenied
         request.current_app = self.name
-        context = self.each_context(request) | {"title": _("Schedules"), "plans": planned.plans()}
+        context = self.each_context(request) | {
+            "title": _("Schedules"),
+            "plans": planned.plans(),
+            "time_zone": settings.TIME_ZONE,
+        }
         may_change = request.user.has_perm("backups_app.manage_schedules")
         return TemplateResponse(request, "admin/schedules/list.html", context | {"may_change": may_change})
 

@@ -7,14 +7,16 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 
-from backups_app import config
+from backups_app import config, schedules
 from backups_app.errors import Busy, QradminError, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
@@ -250,14 +252,14 @@ def _same(open_key: str, dedupe_key: str) -> Operation:
 # --- what runs by itself -----------------------------------------------------------------------------------
 
 
-def request_scheduled(key: str) -> str:
+def request_scheduled(key: str, due: str = "") -> str:
     """What the queue calls when a schedule is due: ask for that operation, at most once a day or hour.
 
-    A run that was missed while the site was down is called once when it is up again.
+    A run that was missed while the site was down is called once when it is up again; ``due`` is when it was
+    meant to be.
     """
-    now = timezone.now()
-    slot = f"{now:%Y-%m-%dT%H}" if key == Kind.VALIDATE_DATABASE else f"{timezone.localdate(now)}"
-    who = {"by": "schedule", "source": Operation.Source.SCHEDULE, "dedupe_key": f"{key}:{slot}"}
+    slot = schedules.slot_of(schedules.JOBS[key], parse_datetime(due) or timezone.now())
+    who = {"by": "schedule", "source": Operation.Source.SCHEDULE, "dedupe_key": slot}
     with liveness.at_work():
         try:
             operation = _SCHEDULED[key](**who)
@@ -280,7 +282,7 @@ _SCHEDULED: dict[str, Callable[..., Operation]] = {
     Kind.BACKUP_SITE: request_backup_site,
     Kind.PROVE_BACKUP: _request_drill,
     Kind.CHECK_COPIES: request_check_copies,
-    Kind.PRUNE: request_prune,
+    Kind.PRUNE: partial(request, Kind.PRUNE, open_key="prune"),  # a wrong setting is told in its record
     Kind.VALIDATE_DATABASE: request_validate_database,
 }
 

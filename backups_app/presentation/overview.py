@@ -199,7 +199,11 @@ def _card_of_schedule(now: Standing) -> Card:
     local = timezone.localtime(following.next_run).strftime("%Y-%m-%d %H:%M")
     if Kind.BACKUP not in {one.name for one in running}:
         return Card(title, value, "warn", _("The daily backup is paused."), url)
-    return Card(title, value, "plain", f"{JOBS[str(following.name)].title} · {local}", url)
+    detail = f"{JOBS[str(following.name)].title} · {local}"
+    paused = ", ".join(str(JOBS[str(one.name)].title) for one in now.schedules if one.repeats == PAUSED)
+    if paused:
+        detail += " · " + _("paused: %(names)s") % {"names": paused}
+    return Card(title, value, "warn" if paused else "plain", detail, url)
 
 
 def _card_of_storage(now: Standing) -> Card:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from pytest_django.fixtures import Settings
 from backups_app import schedules, tasks
 from backups_app.models import Operation
 from backups_app.schedules import JOBS
-from tests.interface.conftest import Log_in, make_backup
+from tests.interface.conftest import Log_in, make_backup, make_operation, make_user
 
 MANAGED = "postgresql://nobody:nothing@127.0.0.1:1/qrdb"
 
@@ -38,6 +39,19 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
     def take(*call: Any, **_options: Any) -> str:
         found.append(call)
+        return "0" * 32
+
+    monkeypatch.setattr("django_q.scheduler.async_task", take)
+    return found
+
+
+@pytest.fixture
+def sent_with(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The options that django-q2's scheduler gives to the queue."""
+    found: list[dict[str, Any]] = []
+
+    def take(*_call: Any, **options: Any) -> str:
+        found.append(options)
         return "0" * 32
 
     monkeypatch.setattr("django_q.scheduler.async_task", take)
@@ -96,6 +110,76 @@ def test_the_next_day_and_the_next_hour_are_asked_for_again(db: None, at: Any) -
 
     assert Operation.objects.filter(kind="backup").count() == 2
     assert Operation.objects.filter(kind="validate_database").count() == 3
+
+
+def test_a_missed_run_does_not_take_the_place_of_the_days_own(db: None, settings: Settings) -> None:
+    """Down from Monday to Tuesday at 03:50: the backup made up for then, and Tuesday's at 04:00."""
+    settings.TIME_ZONE = "Europe/Berlin"
+
+    for due in ("2026-05-24T02:00:00+00:00", "2026-05-25T22:30:00+00:00", "2026-05-26T02:00:00+00:00"):
+        tasks.request_scheduled("backup", due)
+        Operation.objects.update(state="succeeded", finished_at=timezone.now())
+
+    found = Operation.objects.order_by("pk").values_list("dedupe_key", flat=True)
+    assert list(found) == ["backup:2026-05-24", "backup:2026-05-26"]
+
+
+def test_the_queue_is_told_when_a_run_was_meant_to_be(
+    transactional_db: None, sent_with: list[dict[str, Any]]
+) -> None:
+    schedules.make_schedules()
+    Schedule.objects.exclude(name="backup").delete()
+    missed = timezone.now() - timedelta(days=3)
+    Schedule.objects.update(next_run=missed)
+
+    scheduler()
+
+    assert [call["due"] for call in sent_with] == [missed.isoformat()]
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"])
+@pytest.mark.parametrize("cron", ["30 2 * * *", "0 2 * * *", "30 1 * * *", "0 3 * * *"])
+def test_each_day_has_one_run_even_in_the_hour_that_is_skipped_or_comes_twice(
+    settings: Settings, zone: str, cron: str
+) -> None:
+    settings.TIME_ZONE = zone
+    job, begin = JOBS["backup"], datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+    found = {schedules.slot_of(job, run) for run in islice(schedules.runs_after(cron, begin), 370)}
+
+    days = {f"backup:{begin.date() + timedelta(days=day)}" for day in range(1, 366)}
+    assert days <= found
+
+
+def test_the_hour_that_comes_twice_is_validated_twice(settings: Settings) -> None:
+    settings.TIME_ZONE = "Europe/Berlin"
+    job, begin = JOBS["validate_database"], datetime(2025, 10, 25, 22, tzinfo=UTC)
+
+    found = [schedules.slot_of(job, run) for run in islice(schedules.runs_after(job.cron, begin), 25)]
+
+    assert len(set(found)) == 25
+
+
+def test_a_schedule_that_was_bent_calls_ours_again_after_migrate(db: None) -> None:
+    """One with malformed arguments would hold up all others."""
+    Schedule.objects.filter(name="backup").update(func="os.system", args="(", intended_date_kwarg=None)
+
+    schedules.make_schedules()
+
+    row = Schedule.objects.get(name="backup")
+    assert (row.func, row.args) == ("backups_app.tasks.request_scheduled", "('backup',)")
+    assert row.intended_date_kwarg == "due"
+
+
+def test_a_clean_up_that_is_set_wrong_fails_where_everybody_sees_it(db: None, settings: Settings) -> None:
+    settings.BACKUP_KEEP = "many"
+
+    tasks.request_scheduled("prune")
+    tasks.run(Operation.objects.get().pk)
+
+    operation = Operation.objects.get(kind="prune")
+    assert operation.state == "failed"
+    assert "BACKUP_KEEP has to be a whole number" in operation.error
 
 
 def test_without_a_backup_a_drill_asks_for_nothing(db: None) -> None:
@@ -209,3 +293,47 @@ def test_the_overview_says_what_runs_next_and_that_the_backup_is_paused(staff: C
     Schedule.objects.filter(name="backup").update(repeats=0)
 
     assert "The daily backup is paused." in staff.get("/").content.decode()
+
+
+def test_the_overview_names_what_is_paused(staff: Client) -> None:
+    Schedule.objects.filter(name__in=["prune", "prove_backup"]).update(repeats=0)
+
+    card = next(one for one in staff.get("/").context["cards"] if one.title == "Next scheduled run")
+
+    assert "paused: " in card.detail
+    assert {"Clean-up", "Restore drill"} == set(card.detail.partition("paused: ")[2].split(", "))
+    assert card.tone == "warn"
+
+
+def test_a_later_time_on_a_day_that_has_its_backup_means_the_next_day(staff: Client, at: Any) -> None:
+    at(datetime(2026, 5, 25, 12, 0, tzinfo=UTC))
+    tasks.request_scheduled("backup", "2026-05-25T04:00:00+00:00")
+
+    staff.post("/schedules/backup/", {"at": "22:30", "days": list(schedules.DAYS)})
+
+    assert Schedule.objects.get(name="backup").next_run == datetime(2026, 5, 26, 22, 30, tzinfo=UTC)
+
+
+def test_a_change_looks_at_what_stands_there_now(staff: Client) -> None:
+    """Somebody else has paused it since this page was opened, and the scheduler has set the next run."""
+    stale = Schedule.objects.get(name="backup")
+    Schedule.objects.filter(name="backup").update(repeats=0, task="1" * 32)
+    later = schedules.timing_of(stale)
+
+    operation = schedules.change(stale, later, user=make_user("other"))
+
+    assert operation is not None
+    assert operation.result["before"] == "Each day at 04:00, paused"
+    assert Schedule.objects.get(name="backup").task == "1" * 32
+
+
+def test_the_last_result_is_the_schedules_own(staff: Client) -> None:
+    """Housekeeping brings copies that waited in the schedule's name too."""
+    own = make_operation("check_copies", "failed", source="schedule", dedupe_key="check_copies:2026-05-25")
+    other = make_operation("check_copies", source="schedule")
+
+    page = staff.get("/schedules/").content.decode()
+
+    assert f"/backups_app/operation/{own.pk}/change/" in page
+    assert f"/backups_app/operation/{other.pk}/change/" not in page
+    assert "Times are those of UTC." in page
