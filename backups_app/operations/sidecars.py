@@ -46,7 +46,7 @@ def text_of(backup: Backup) -> str:
         "proven_at": backup.proven_at and backup.proven_at.isoformat(),
         "proof": backup.proof,
     }
-    return json.dumps(facts, indent=1, ensure_ascii=False)
+    return json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True)
 
 
 def told_by(location: vault.Location, name: str) -> dict[str, Any] | None:

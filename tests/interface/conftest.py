@@ -88,7 +88,7 @@ def make_operation(kind: str = "backup", state: str = "succeeded", **changes: An
     return Operation.objects.create(kind=kind, state=state, **facts | changes)
 
 
-def make_restore(backup: Backup, **changes: Any) -> RestoreEvent:
+def make_restore(backup: Backup, *, operation_pk: int | None = None, **changes: Any) -> RestoreEvent:
     facts: dict[str, Any] = {
         "outcome": "restored",
         "replaced_database": "qrdb_replaced_1",
@@ -96,7 +96,7 @@ def make_restore(backup: Backup, **changes: Any) -> RestoreEvent:
         "rows_before": {"public.qr_codes": 300},
         "rows_after": {"public.qr_codes": 334},
     }
-    operation = make_operation("restore", backup=backup, reason="codes were deleted")
+    operation = make_operation("restore", pk=operation_pk, backup=backup, reason="codes were deleted")
     return RestoreEvent.objects.create(operation=operation, backup=backup, **facts | changes)
 
 

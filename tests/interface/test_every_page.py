@@ -104,7 +104,7 @@ UNKNOWN = [
 def trail(db: None) -> None:
     backup = make_backup(pk=1)
     make_operation(pk=1, backup=backup)
-    make_restore(backup, pk=1)
+    make_restore(backup, pk=1, operation_pk=2)
 
 
 @pytest.mark.parametrize("role", list(SEEN))
