@@ -15,6 +15,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 
 from backups_app import config, schedules
 from backups_app.errors import Busy, QradminError, Refused, UnknownBackup
@@ -127,7 +128,8 @@ def request_migrate_database(*, reason: str, **who: Any) -> Operation:
 
 def request_end_sessions(pids: Iterable[int], *, operation: Operation, reason: str, **who: Any) -> Operation:
     """End those of the sessions that block ``operation``; where all workers are held up, use `run_here`."""
-    parameters = blocking.request_parameters(operation, pids, reason)
+    _insist_on_reason(reason)
+    parameters = blocking.request_parameters(operation, pids)
     return request(Kind.END_SESSIONS, parameters=parameters, reason=reason, **who)
 
 
@@ -212,23 +214,30 @@ def request(
 
 
 def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Operation:
-    if not reason.strip():
-        raise Refused("A reason is needed: it stands in the audit history.")
+    _insist_on_reason(reason)
     same = Operation.objects.active().filter(kind=kind, backup=rest["backup"], parameters=rest["parameters"])
     existing = same.first()
     if existing:
         return existing
     other = Operation.objects.active().filter(is_exclusive=True).first()
     if other:
-        raise Busy(f"{other} is {other.get_state_display().lower()}: wait for it or cancel it first.")
+        state = other.get_state_display().lower()
+        raise Busy(
+            _("%(operation)s is %(state)s: wait for it or cancel it first.")
+            % {"operation": other, "state": state}
+        )
     return request(kind, open_key="replacement", reason=reason, **rest)
 
 
 def _request_api(kind: str, reason: str, who: Mapping[str, Any]) -> Operation:
-    if not reason.strip():
-        raise Refused("A reason is needed: it stands in the audit history.")
+    _insist_on_reason(reason)
     api.insist_on_managed(config.api())
     return request(kind, open_key=kind, reason=reason, **who)
+
+
+def _insist_on_reason(reason: str) -> None:
+    if not reason.strip():
+        raise Refused(_("A reason is needed: it stands in the audit history."))
 
 
 def _present(backup: Backup) -> Backup:

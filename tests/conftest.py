@@ -27,6 +27,17 @@ OWNER_PASSWORD = "owner-" + secrets.token_hex(8)
 on_all_majors = pytest.mark.parametrize("pg_major", ALL_MAJORS, indirect=True)
 
 
+@pytest.fixture(autouse=True)
+def site_language() -> Iterator[None]:
+    """Each test begins in the site's own language: a request leaves its own behind in the thread."""
+    from django.conf import settings
+    from django.utils import translation
+
+    translation.activate(settings.LANGUAGE_CODE)
+    yield
+    translation.activate(settings.LANGUAGE_CODE)
+
+
 @pytest.fixture(scope="session")
 def start_postgres() -> Iterator[Callable[[int], embedded.EmbeddedServer]]:
     """A function: major version -> its running server, with the sample as a template; one a session."""

@@ -88,11 +88,9 @@ def end_blocking_sessions(journal: Journal) -> None:
         )
 
 
-def request_parameters(operation: Operation, pids: Iterable[int], reason: str) -> dict[str, Any]:
-    """What a request to end sessions stores; Refused when there is nothing to end or no reason."""
+def request_parameters(operation: Operation, pids: Iterable[int]) -> dict[str, Any]:
+    """What a request to end sessions stores; Refused when there is nothing to end."""
     chosen = sorted({int(pid) for pid in pids} - {PREPARED})
-    if not reason.strip():
-        raise Refused("A reason is needed: it stands in the audit history.")
     if not chosen:
         raise Refused("Choose at least one session to end.")
     if operation.state != Operation.State.RUNNING:
