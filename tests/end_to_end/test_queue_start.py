@@ -77,21 +77,23 @@ def test_housekeeping_is_scheduled_once_and_keeps_an_operator_s_pause(site: Site
 def test_a_due_schedule_makes_one_backup(sqlite_site: Site) -> None:
     site = sqlite_site
     row = "Schedule.objects.filter(name='backup')"
-    site.ask(f"{row}.update(repeats=-1, next_run=timezone.now() - timedelta(days=2))")
+    due = site.ask("(timezone.now() - timedelta(days=2)).isoformat()")
 
     def asked() -> list[int]:
-        return list(
-            site.ask("list(Operation.objects.filter(source='schedule').values_list('pk', flat=True))")
-        )
+        found = "Operation.objects.filter(source='schedule', kind='backup').values_list('pk', flat=True)"
+        return list(site.ask(f"list({found})"))
+
+    def be_due() -> None:
+        site.ask(f"{row}.update(repeats=-1, next_run=due)", due=due)
+        wait_until(lambda: site.ask(f"{row}.get().next_run > timezone.now()"), 60, "it was not called", site)
 
     try:
+        be_due()
         wait_until(lambda: bool(asked()), 60, "the schedule asked for nothing", site)
-        site.ask(f"{row}.update(next_run=timezone.now() - timedelta(days=1))")
-        wait_until(
-            lambda: site.ask(f"{row}.get().next_run > timezone.now()"), 60, "it was not due again", site
-        )
+        be_due()
     finally:
         site.ask(f"{row}.update(repeats=0)")
+    wait_for_empty_queue(site)
 
     (pk,) = asked()
     assert site.wait_for(pk)["state"] == "succeeded"
