@@ -41,6 +41,15 @@ class Retention:
     safety_for: timedelta
 
 
+@dataclass(frozen=True)
+class Alarms:
+    """When the morning check speaks up: ages of the last good ones, and the least size of a backup."""
+
+    backup_age: timedelta
+    drill_age: timedelta
+    least_bytes: int
+
+
 def managed_database() -> Server:
     """The database that is backed up."""
     return _server("MANAGED_DATABASE_URL", settings.MANAGED_DATABASE_URL)
@@ -223,3 +232,11 @@ def content_alarm_share() -> float:
     if not 0 < share <= 1:
         raise NotConfigured("CONTENT_ALARM_PERCENT has to be above 0 and at most 100.")
     return share
+
+
+def alarms() -> Alarms:
+    return Alarms(
+        backup_age=timedelta(hours=settings.HEALTH_BACKUP_HOURS),
+        drill_age=timedelta(days=settings.DRILL_OVERDUE_DAYS),
+        least_bytes=settings.MINIMUM_BACKUP_BYTES,
+    )

@@ -52,10 +52,28 @@ class BackupAdminSite(AdminSite):
         return [
             path("runbooks/", self.admin_view(self.runbooks_view), name="runbooks"),
             path("runbooks/<slug:slug>/", self.admin_view(self.runbook_view), name="runbook"),
+            path("morning-check/", self.admin_view(self.morning_view), name="morning"),
             path("schedules/", self.admin_view(self.schedules_view), name="schedules"),
             path("schedules/<slug:key>/", self.admin_view(self.schedule_view), name="schedule"),
             *super().get_urls(),
         ]
+
+    def morning_view(self, request: HttpRequest) -> TemplateResponse:
+        """Every check of the morning, and the way out of what is not in order."""
+        from backups_app.presentation import morning
+        from backups_app.presentation.standing import standing
+
+        if not request.user.has_perm("backups_app.view_backup"):
+            raise PermissionDenied
+        findings = morning.judge(standing())
+        request.current_app = self.name
+        context = self.each_context(request) | {
+            "title": _("Morning check"),
+            "findings": findings,
+            "worst": morning.worst(findings),
+            "summary": morning.summary(findings),
+        }
+        return TemplateResponse(request, "admin/morning.html", context)
 
     def schedules_view(self, request: HttpRequest) -> TemplateResponse:
         """What runs by itself, when next, and how it went the last time."""

@@ -204,6 +204,8 @@ AXES_VERBOSE = False
 # --- Health ------------------------------------------------------------------------------------------------
 
 HEALTH_BACKUP_HOURS = env.float("HEALTH_BACKUP_HOURS", default=26, least=0.1)
+DRILL_OVERDUE_DAYS = env.float("DRILL_OVERDUE_DAYS", default=8, least=0.1)
+MINIMUM_BACKUP_BYTES = env.int("MINIMUM_BACKUP_BYTES", default=30000, least=0)
 
 # --- Language, time, static files, logs ---------------------------------------------------------------------
 

@@ -24,7 +24,12 @@ NOT_READY = "The site's own database is not ready: check DATABASE_URL and run ma
 
 
 class QradminCommand(BaseCommand):
-    """A command with ``--json``: one object on standard output and nothing else; exit status 0 or 1."""
+    """A command with ``--json``: one object on standard output and nothing else.
+
+    Its exit status is 0 when all went well, and ``failure_status`` when there is no answer.
+    """
+
+    failure_status = 1
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -41,8 +46,8 @@ class QradminCommand(BaseCommand):
             self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str))
         else:
             self.show(answer)
-        if not self.is_success(answer):
-            sys.exit(1)
+        if status := self.status(answer):
+            sys.exit(status)
 
     def answer(self, options: dict[str, Any]) -> dict[str, Any]:
         """Do the work; what ``--json`` prints. QradminError becomes its sentence and status 1."""
@@ -52,17 +57,17 @@ class QradminCommand(BaseCommand):
         """Tell a person the answer."""
         raise NotImplementedError
 
-    def is_success(self, answer: dict[str, Any]) -> bool:  # noqa: ARG002
-        """Whether the exit status is 0."""
-        return True
+    def status(self, answer: dict[str, Any]) -> int:  # noqa: ARG002
+        """The exit status."""
+        return 0
 
     def _fail(self, message: str, *, is_json: bool) -> NoReturn:
         if is_json:
             self.stdout.write(
                 json.dumps({"operation": None, "state": "refused", "backup": None, "error": message})
             )
-            sys.exit(1)
-        raise CommandError(message)
+            sys.exit(self.failure_status)
+        raise CommandError(message, returncode=self.failure_status)
 
 
 class OperationCommand(QradminCommand):
@@ -88,8 +93,8 @@ class OperationCommand(QradminCommand):
                 self.style.SUCCESS(f"Operation {answer['operation']} {answer['state']}{subject}")
             )
 
-    def is_success(self, answer: dict[str, Any]) -> bool:
-        return bool(answer["state"] == Operation.State.SUCCEEDED)
+    def status(self, answer: dict[str, Any]) -> int:
+        return int(answer["state"] != Operation.State.SUCCEEDED)
 
     def _on_note(self, bar: _Bar) -> Any:
         def on_note(level: str, what: str) -> None:

@@ -92,6 +92,11 @@ class Backup(Kept):
         return self.removed_at is None
 
     @property
+    def is_good(self) -> bool:
+        """As `BackupQuerySet.validated` says it."""
+        return self.is_present and self.validated_at is not None and not self.damage
+
+    @property
     def state(self) -> str:
         """removed, damaged, proven, validated or unvalidated."""
         if self.removed_at is not None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
-from backups_app.operations import copies
+from backups_app.operations import copies, exposure
 from backups_app.operations.journal import Journal
 from backups_app.systems.postgres import archive, clients
 from backups_app.systems.postgres.health import Check, check_database
@@ -40,6 +40,8 @@ def validate_database(journal: Journal) -> None:
         checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
     tell_checks(journal, checks)
     journal.result |= {"checks": [asdict(check) for check in checks], "valid": not failed(checks)}
+    if not failed(checks):
+        exposure.measure(journal)
     insist_on_healthy(checks)
 
 

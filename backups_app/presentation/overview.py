@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from django.db.models import Count, Max, Q, Subquery, Sum
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
-from django_q.models import Schedule
 
-from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
-from backups_app.models.worker import ALIVE_FOR
+from backups_app.models import Operation
+from backups_app.operations import exposure
 from backups_app.presentation import days as thirty
-from backups_app.presentation import live, surroundings, words
+from backups_app.presentation import live, morning, words
 from backups_app.presentation.charts import Bar, bar_chart
-from backups_app.presentation.surroundings import ApiState, Room
-from backups_app.schedules import JOBS, PAUSED
+from backups_app.presentation.morning import Finding, Severity
+from backups_app.presentation.standing import Kind, Standing, standing
+from backups_app.schedules import HOUSEKEEPING, JOBS, PAUSED
 
-Kind = Operation.Kind
-OVERDUE_AFTER = timedelta(hours=26)
 RECENT_FAILURE = timedelta(days=7)
-STILL_FRESH = timedelta(hours=26)
-FEW_BACKUPS = 3
-LITTLE_ROOM = 200 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -52,60 +46,10 @@ class Banner:
     tone: str = "bad"
 
 
-@dataclass(frozen=True)
-class Standing:
-    """All that is known at one moment; each field is one query at most."""
-
-    now: datetime
-    good: Backup | None
-    stored_bytes: int
-    stored_copies: int
-    active: list[Operation]
-    latest: dict[str, Operation]
-    last_beat: datetime | None
-    schedules: list[Schedule]
-    restore: RestoreEvent | None
-    rooms: list[Room]
-    api: ApiState
-
-    @property
-    def is_overdue(self) -> bool:
-        return self.good is None or self.now - self.good.created_at > OVERDUE_AFTER
-
-    @property
-    def is_worker_alive(self) -> bool:
-        return self.last_beat is not None and self.now - self.last_beat <= ALIVE_FOR
-
-    @property
-    def tight(self) -> list[Room]:
-        """Locations with room for fewer than three more backups, or hardly any at all."""
-        needed = max(LITTLE_ROOM, FEW_BACKUPS * (self.good.size if self.good else 0))
-        return [room for room in self.rooms if room.trouble or (room.free is not None and room.free < needed)]
-
-
-def standing() -> Standing:
-    """Look once at everything."""
-    stored = BackupCopy.objects.filter(state=BackupCopy.State.STORED, backup__removed_at=None).aggregate(
-        bytes=Sum("backup__size"), copies=Count("pk")
-    )
-    return Standing(
-        now=timezone.now(),
-        good=Backup.objects.validated().defer("manifest", "proof").first(),
-        stored_bytes=stored["bytes"] or 0,
-        stored_copies=stored["copies"],
-        active=list(Operation.objects.active().select_related("backup").order_by("-state", "created_at")[:5]),
-        latest=_latest(Kind.BACKUP, Kind.VALIDATE_DATABASE),
-        last_beat=WorkerBeat.objects.aggregate(at=Max("at"))["at"],
-        schedules=list(Schedule.objects.filter(name__in=JOBS).order_by("next_run")),
-        restore=RestoreEvent.objects.select_related("operation").first(),
-        rooms=surroundings.space(),
-        api=surroundings.api(),
-    )
-
-
 def overview(request: HttpRequest) -> dict[str, Any]:
     """The context of the first page."""
     now = standing()
+    findings = morning.judge(now)
     month = thirty.last_days()
     running = now.active[0] if now.active else None
     user = request.user
@@ -120,8 +64,8 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "may_control_api": may("control_api") and now.api.is_managed,
         "is_api_managed": now.api.is_managed,
         "api": now.api,
-        "cards": list(_cards(now, month)),
-        "banners": list(_banners(now)),
+        "cards": list(_cards(now, month, findings)),
+        "banners": list(_banners(now, findings)),
         "running": live.context_of(running) if running else None,
         "others": now.active[1:],
         "days": month,
@@ -133,23 +77,31 @@ def overview(request: HttpRequest) -> dict[str, Any]:
 
 def state_cards(now: Standing) -> list[Card]:
     """How things stand, without the past: for the runbooks."""
+    tones = _tones(morning.judge(now))
     return [
-        _card_of_last_good(now),
-        _card_of_database(now),
+        _card_of_last_good(now, tones["age"]),
+        _card_of_database(now, tones["database"]),
         Card(_("API"), now.api.text, now.api.tone),
         _card_of_worker(now),
     ]
 
 
-def _cards(now: Standing, month: list[thirty.Day]) -> Iterator[Card]:
-    yield _card_of_last_good(now)
+def _cards(now: Standing, month: list[thirty.Day], findings: list[Finding]) -> Iterator[Card]:
+    tones = _tones(findings)
+    yield _card_of_last_good(now, tones["age"])
+    yield _card_of_exposure(now)
+    yield _card_of_morning(findings)
     yield _card_of_success(month)
     yield _card_of_schedule(now)
-    yield _card_of_storage(now)
-    yield _card_of_database(now)
+    yield _card_of_storage(now, tones["space"])
+    yield _card_of_database(now, tones["database"])
     yield Card(_("API"), now.api.text, now.api.tone)
     yield _card_of_worker(now)
     yield _card_of_restore(now)
+
+
+def _tones(findings: list[Finding]) -> dict[str, str]:
+    return {finding.name: finding.severity.tone for finding in findings}
 
 
 def _card_of_worker(now: Standing) -> Card:
@@ -159,13 +111,38 @@ def _card_of_worker(now: Standing) -> Card:
     return Card(_("Worker"), _("none is alive"), "bad", seen)
 
 
-def _card_of_last_good(now: Standing) -> Card:
+def _card_of_last_good(now: Standing, tone: str) -> Card:
     title = _("Last validated backup")
     if now.good is None:
         return Card(title, _("none"), "bad")
     url = reverse("admin:backups_app_backup_change", args=[now.good.pk])
     detail = f"{words.state_of(now.good).text} · {words.size(now.good.size)}"
-    return Card(title, words.age(now.good.created_at), "bad" if now.is_overdue else "good", detail, url)
+    return Card(title, words.age(now.good.created_at), tone, detail, url)
+
+
+def _card_of_exposure(now: Standing) -> Card:
+    """What would be lost if the live database were gone now."""
+    title, found = _("New since then"), morning.exposure_of(now)
+    if found is None:
+        return Card(title, words.NOTHING, detail=_("counted at the next check of the database"))
+    check = now.latest[Kind.VALIDATE_DATABASE]
+    detail = _("counted %(time)s") % {"time": words.age(check.finished_at or now.now)}
+    deleted = exposure.deleted_in_words(found)
+    if deleted:
+        detail = _("%(deleted)s deleted") % {"deleted": deleted} + " · " + detail
+    url = reverse("admin:backups_app_operation_change", args=[check.pk])
+    return Card(
+        title, exposure.added_in_words(found) or _("nothing"), "warn" if deleted else "plain", detail, url
+    )
+
+
+def _card_of_morning(findings: list[Finding]) -> Card:
+    severity = morning.worst(findings)
+    bad = [finding.title for finding in findings if finding.severity]
+    detail = ", ".join(bad) or _("backups, copies, space, worker, database")
+    return Card(
+        _("Morning check"), morning.summary(findings), severity.tone, detail, reverse("admin:morning")
+    )
 
 
 def _card_of_success(month: list[thirty.Day]) -> Card:
@@ -188,7 +165,8 @@ def _card_of_success(month: list[thirty.Day]) -> Card:
 def _card_of_schedule(now: Standing) -> Card:
     title = _("Next scheduled run")
     url = reverse("admin:schedules")
-    running = [one for one in now.schedules if one.repeats != PAUSED and one.next_run]
+    planned = [one for one in now.schedules if one.name != HOUSEKEEPING]
+    running = [one for one in planned if one.repeats != PAUSED and one.next_run]
     if not running:
         return Card(title, _("none"), "warn", _("nothing runs by itself"), url)
     # the hourly validation is nearly always the next one, which tells nobody anything
@@ -200,13 +178,13 @@ def _card_of_schedule(now: Standing) -> Card:
     if Kind.BACKUP not in {one.name for one in running}:
         return Card(title, value, "warn", _("The daily backup is paused."), url)
     detail = f"{JOBS[str(following.name)].title} · {local}"
-    paused = ", ".join(str(JOBS[str(one.name)].title) for one in now.schedules if one.repeats == PAUSED)
+    paused = ", ".join(str(JOBS[str(one.name)].title) for one in planned if one.repeats == PAUSED)
     if paused:
         detail += " · " + _("paused: %(names)s") % {"names": paused}
     return Card(title, value, "warn" if paused else "plain", detail, url)
 
 
-def _card_of_storage(now: Standing) -> Card:
+def _card_of_storage(now: Standing, tone: str) -> Card:
     known = [room for room in now.rooms if room.free is not None]
     free = " · ".join(
         _("%(size)s free in %(place)s") % {"size": words.size(room.free), "place": room.alias}
@@ -215,20 +193,19 @@ def _card_of_storage(now: Standing) -> Card:
     trouble = [room.alias for room in now.rooms if room.trouble]
     if trouble:
         free = _("cannot be reached: %(places)s") % {"places": ", ".join(trouble)}
-    return Card(_("Stored"), words.size(now.stored_bytes), "bad" if now.tight else "plain", free)
+    return Card(_("Stored"), words.size(now.copies.bytes), tone if now.tight else "plain", free)
 
 
-def _card_of_database(now: Standing) -> Card:
+def _card_of_database(now: Standing, tone: str) -> Card:
     title = _("Database")
     check = now.latest.get(Kind.VALIDATE_DATABASE)
     if check is None or check.finished_at is None:
-        return Card(title, _("not checked yet"), "warn")
-    url = reverse("admin:backups_app_operation_change", args=[check.pk])
-    when = _("checked %(time)s") % {"time": words.age(check.finished_at)}
+        return Card(title, _("not checked yet"), tone)
+    value = _("valid")
     if check.state != Operation.State.SUCCEEDED:
-        is_invalid = check.blame == "database"
-        return Card(title, _("not valid") if is_invalid else _("could not be checked"), "bad", when, url)
-    return Card(title, _("valid"), "good" if now.now - check.finished_at < STILL_FRESH else "warn", when, url)
+        value = _("not valid") if check.blame == "database" else _("could not be checked")
+    url = reverse("admin:backups_app_operation_change", args=[check.pk])
+    return Card(title, value, tone, _("checked %(time)s") % {"time": words.age(check.finished_at)}, url)
 
 
 def _card_of_restore(now: Standing) -> Card:
@@ -241,48 +218,17 @@ def _card_of_restore(now: Standing) -> Card:
     return Card(title, words.age(now.restore.created_at), plain, text, url)
 
 
-def _banners(now: Standing) -> Iterator[Banner]:
-    if not now.is_worker_alive:
-        yield Banner(
-            _("No worker is alive: nothing that is asked for begins, and no schedule runs."),
-            reverse("admin:runbook", args=["hung-backup"]),
-            _("How to start one"),
-        )
-    if now.good is not None and now.is_overdue:
-        yield Banner(
-            _("The last validated backup is too old: it was taken %(time)s.")
-            % {"time": words.age(now.good.created_at)},
-            reverse("admin:runbook", args=["no-backups"]),
-            _("What to do"),
-        )
-    yield from _banners_of_failures(now)
-    for room in now.tight:
-        text = room.trouble or _("%(place)s has only %(size)s left.") % {
-            "place": room.alias,
-            "size": words.size(room.free),
-        }
-        yield Banner(text, reverse("admin:runbook", args=["no-backups"]), _("What to do"))
-    if now.api.is_managed and not now.api.is_running and not any(one.api_stop_intended for one in now.active):
-        yield Banner(
-            _("The API is down: %(state)s.") % {"state": now.api.text},
-            reverse("admin:runbook", args=["corruption"]),
-            _("What to do"),
-        )
-
-
-def _banners_of_failures(now: Standing) -> Iterator[Banner]:
+def _banners(now: Standing, findings: list[Finding]) -> Iterator[Banner]:
+    """Every alarm of the morning check, and what failed of late."""
+    is_first_day = now.good is None and now.newest is None
+    for finding in findings:
+        if finding.severity is Severity.CRITICAL and not (finding.name == "age" and is_first_day):
+            yield Banner(finding.message, finding.url, finding.link)
     backup = now.latest.get(Kind.BACKUP)
     if backup is not None and backup.state in thirty.BAD:
         url = reverse("admin:backups_app_operation_change", args=[backup.pk])
         yield Banner(
             _("The last backup failed: %(error)s") % {"error": backup.error}, url, _("See its steps")
-        )
-    check = now.latest.get(Kind.VALIDATE_DATABASE)
-    if check is not None and check.state == Operation.State.FAILED and check.blame == "database":
-        yield Banner(
-            _("The live database is not valid."),
-            reverse("admin:runbook", args=["failed-validation"]),
-            _("What to do"),
         )
     restore = now.restore
     if restore is not None and now.now - restore.created_at < RECENT_FAILURE:
@@ -319,12 +265,3 @@ def _charts(month: list[thirty.Day]) -> list[dict[str, Any]]:
             "rows": [(day.day, words.size(day.size)) for day in reversed(month)],
         },
     ]
-
-
-def _latest(*kinds: str) -> dict[str, Operation]:
-    """The last ended operation of each kind, in one query."""
-    ended = Operation.objects.exclude(state__in=[*Operation.ACTIVE, Operation.State.CANCELLED])
-    newest = Q(pk__in=[])
-    for kind in kinds:
-        newest |= Q(pk=Subquery(ended.filter(kind=kind).order_by("-created_at", "-pk").values("pk")[:1]))
-    return {row.kind: row for row in Operation.objects.filter(newest).order_by("created_at")}

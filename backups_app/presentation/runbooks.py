@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import diagnosis, preview
 from backups_app.presentation import overview
+from backups_app.presentation.standing import standing
 
 SHOWN = 5
 
@@ -54,7 +55,7 @@ BY_SLUG = {runbook.slug: runbook for runbook in ALL}
 
 def context_of(runbook: Runbook, user: Any) -> dict[str, Any]:
     """The present state, and what this person may do about it."""
-    now = overview.standing()
+    now = standing()
     return {
         "runbook": runbook,
         "standing": now,

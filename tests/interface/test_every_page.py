@@ -21,6 +21,7 @@ AWAY = {"anonymous": 302, "helpdesk": 302, "itstaff": 302, "superuser": 302}
 GETS: dict[str, dict[str, int]] = {
     "": SEEN,
     "runbooks/": SEEN,
+    "morning-check/": SEEN,
     "schedules/": SEEN,
     "schedules/backup/": REFUSED_TO_HELP_DESK,
     "schedules/validate_database/": REFUSED_TO_HELP_DESK,

@@ -29,6 +29,7 @@ PAGES = [
     "backups_app/restoreevent/",
     "backups_app/restoreevent/1/change/",
     "backups_app/restoreevent/1/undo/",
+    "morning-check/",
     "runbooks/",
     "runbooks/corruption/",
     "runbooks/hung-backup/",

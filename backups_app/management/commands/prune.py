@@ -39,5 +39,5 @@ class Command(OperationCommand):
             verb = "would go" if decision["goes"] else "stays   "
             self.stdout.write(f"{verb}  {decision['name']}  {decision['reason']}")
 
-    def is_success(self, answer: dict[str, Any]) -> bool:
-        return self.is_dry_run or super().is_success(answer)
+    def status(self, answer: dict[str, Any]) -> int:
+        return 0 if self.is_dry_run else super().status(answer)

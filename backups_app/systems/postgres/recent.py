@@ -1,15 +1,20 @@
-"""What the live database says of itself before a restore: its revision, and the newest QR codes by title."""
+"""What the live database says of itself: its revision, its newest QR codes, and how much is new."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 import psycopg
+from psycopg import sql
 
 from backups_app.errors import QradminError
 from backups_app.systems.postgres.connections import Server, connect, translated
+from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.queries import one_row
+from backups_app.systems.waiting import Watch, no_watch
 
 APPLICATION_NAME = "qradmin"
 SHOWN = 10
@@ -23,6 +28,18 @@ SELECT coalesce(nullif(title, ''), left(content, 80)), coalesce(short_id, ''), c
  ORDER BY created_at DESC
  LIMIT %s
 """
+
+
+# The column that says when a row came, of each table whose growth is counted.
+_BORN = {"qr_codes": "created_at", "scan_logs": "scanned_at"}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The rows of one table: all of them, and those that came since a moment."""
+
+    total: int
+    added: int
 
 
 @dataclass(frozen=True)
@@ -66,3 +83,18 @@ def newest_codes(server: Server, *, since: datetime) -> Newest:
             return Newest()
         raise
     return Newest(tuple(Code(*row[:3]) for row in rows), rows[0][3] if rows else 0)
+
+
+def growth(server: Server, *, since: datetime, watch: Watch = no_watch) -> dict[str, Growth]:
+    """Of the tables of QR codes and scans, as far as they are there."""
+    found: dict[str, Growth] = {}
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        for table, column in _BORN.items():
+            query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} > %s) FROM {}").format(
+                sql.Identifier(column), sql.Identifier(table)
+            )
+            with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+                found[table] = Growth(
+                    *interruptible(connection, partial(one_row, connection, query, (since,)), watch=watch)
+                )
+    return found

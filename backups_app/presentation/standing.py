@@ -1,0 +1,114 @@
+"""How things stand at one moment: each fact is one query at most, and the judgement is made elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
+from django.utils import timezone
+from django_q.models import Schedule
+
+from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
+from backups_app.models.worker import ALIVE_FOR
+from backups_app.presentation import surroundings
+from backups_app.presentation.surroundings import ApiState, Room
+from backups_app.schedules import HOUSEKEEPING, JOBS
+
+Kind = Operation.Kind
+State = BackupCopy.State
+FEW_BACKUPS = 3
+LITTLE_ROOM = 200 * 1024 * 1024
+# Their last results tell how things are.
+TELLING = (
+    Kind.BACKUP,
+    Kind.VALIDATE_DATABASE,
+    Kind.PROVE_BACKUP,
+    Kind.CHECK_COPIES,
+    Kind.BACKUP_SITE,
+    Kind.PRUNE,
+)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """The copies of all backups that are not removed."""
+
+    bytes: int
+    damaged: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """All that is known at one moment.
+
+    ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not.
+    ``latest`` is the last ended operation of a kind.
+    """
+
+    now: datetime
+    good: Backup | None
+    newest: Backup | None
+    is_good_stored: bool
+    proven_at: datetime | None
+    copies: Copies
+    active: list[Operation]
+    latest: dict[str, Operation]
+    last_beat: datetime | None
+    schedules: list[Schedule]
+    restore: RestoreEvent | None
+    rooms: list[Room]
+    api: ApiState
+
+    @property
+    def is_worker_alive(self) -> bool:
+        return self.last_beat is not None and self.now - self.last_beat <= ALIVE_FOR
+
+    @property
+    def tight(self) -> list[Room]:
+        """Locations with room for fewer than three more backups, or hardly any at all."""
+        needed = max(LITTLE_ROOM, FEW_BACKUPS * (self.good.size if self.good else 0))
+        return [room for room in self.rooms if room.trouble or (room.free is not None and room.free < needed)]
+
+
+def standing() -> Standing:
+    """Look once at everything."""
+    stored = BackupCopy.objects.filter(backup=OuterRef("pk"), state=State.STORED)
+    backups = Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
+    proven = Backup.objects.proven().values("proven_at")[:1]
+    newest = backups.annotate(last_proof=Subquery(proven)).first()
+    good = newest if newest is not None and newest.is_good else backups.validated().first()
+    return Standing(
+        now=timezone.now(),
+        good=good,
+        newest=newest,
+        is_good_stored=getattr(good, "is_stored", False),
+        proven_at=getattr(newest, "last_proof", None),
+        copies=_copies(),
+        active=list(Operation.objects.active().select_related("backup").order_by("-state", "created_at")[:5]),
+        latest=_latest(*TELLING),
+        last_beat=WorkerBeat.objects.aggregate(at=Max("at"))["at"],
+        schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),
+        restore=RestoreEvent.objects.select_related("operation").first(),
+        rooms=surroundings.space(),
+        api=surroundings.api(),
+    )
+
+
+def _copies() -> Copies:
+    found = BackupCopy.objects.filter(backup__removed_at=None).aggregate(
+        bytes=Sum("backup__size", filter=Q(state=State.STORED)),
+        damaged=Count("pk", filter=Q(state__in=[State.MISSING, State.CORRUPT])),
+        waiting=Count("pk", filter=Q(state=State.PENDING)),
+    )
+    return Copies(found["bytes"] or 0, found["damaged"], found["waiting"])
+
+
+def _latest(*kinds: str) -> dict[str, Operation]:
+    """The last ended operation of each kind, in one query."""
+    ended = Operation.objects.exclude(state__in=[*Operation.ACTIVE, Operation.State.CANCELLED])
+    newest = Q(pk__in=[])
+    for kind in kinds:
+        newest |= Q(pk=Subquery(ended.filter(kind=kind).order_by("-created_at", "-pk").values("pk")[:1]))
+    return {row.kind: row for row in Operation.objects.filter(newest).order_by("created_at")}
