@@ -94,7 +94,7 @@ def api_stopped(journal: Journal) -> Iterator[None]:
         if bring_back(journal, api):
             downtime.end()
         else:
-            _warn_in_result(journal, "The API was not brought back yet: see the trail.")
+            journal.keep_warnings("The API was not brought back yet: see the trail.")
         journal.result["downtime_seconds"] = downtime.seconds
 
 
@@ -188,10 +188,6 @@ def _insist_on_a_way_back() -> None:
         raise UnhealthyDatabase(
             f"The API was not stopped, because it could not be started again. {error.message}"
         ) from error
-
-
-def _warn_in_result(journal: Journal, what: str) -> None:
-    journal.result["warnings"] = [*journal.result.get("warnings", []), what]
 
 
 def _debts() -> OperationQuerySet:

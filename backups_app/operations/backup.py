@@ -99,12 +99,11 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
         journal.consequence = f"The backup {name} was made and is kept."
         journal.result |= {"backup": name, "rows": backup.rows, "size": backup.size}
         Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
-    warnings = backup.warnings + copies.distribute(journal, backup, path)
     for warning in backup.warnings:
         journal.warn(warning)
-    backup.seconds, backup.warnings = round(time.monotonic() - began, 3), warnings
-    backup.save(update_fields=["seconds", "warnings"])
-    journal.result["warnings"] = [*journal.result.get("warnings", []), *warnings]
+    journal.keep_warnings(*backup.warnings, *copies.distribute(journal, backup, path))
+    backup.seconds = round(time.monotonic() - began, 3)
+    backup.save(update_fields=["seconds"])
     return backup
 
 

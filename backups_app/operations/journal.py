@@ -138,6 +138,10 @@ class Journal:
     def warn(self, what: str, **detail: Any) -> None:
         self.note(what, level="warning", **detail)
 
+    def keep_warnings(self, *told: str) -> None:
+        """Let warnings, which stand in the trail already, stand in the outcome too."""
+        self.result["warnings"] = [*self.result.get("warnings", []), *told]
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """A step with a duration; its end is written when it succeeds."""

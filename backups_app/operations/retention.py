@@ -128,7 +128,7 @@ def prune_after_backup(journal: Journal) -> None:
         journal.consequence = consequence
         warning = f"The clean-up was not done: {error.message}"
         journal.warn(warning)
-        journal.result["warnings"] = [*journal.result.get("warnings", []), warning]
+        journal.keep_warnings(warning)
 
 
 # --- the choice -------------------------------------------------------------------------------------------

@@ -92,9 +92,7 @@ def _store(
     journal.consequence = f"The backup {name} was imported and is kept."
     adoption.point_to(journal, backup)
     stored = working.local_path(name)
-    backup.warnings = warnings + (copies.distribute(journal, backup, stored) if stored else [])
-    backup.save(update_fields=["warnings"])
-    journal.result["warnings"] = backup.warnings
+    journal.keep_warnings(*warnings, *(copies.distribute(journal, backup, stored) if stored else []))
 
 
 def _free_name(database: str, moment: datetime) -> str:

@@ -140,7 +140,7 @@ def _content(now: Standing) -> _Verdict:
         return Severity.OK, _no_backup()
     if now.newest.warnings:
         return Severity.WARNING, " ".join(map(str, now.newest.warnings)), *_look_at(now.newest)
-    return Severity.OK, _("Nothing about its rows or its copies is unusual.")
+    return Severity.OK, _("Nothing about its rows is unusual.")
 
 
 def _proven(now: Standing) -> _Verdict:

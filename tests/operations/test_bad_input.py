@@ -166,13 +166,27 @@ def test_a_disk_that_fills_up_during_the_dump_is_said(
 def test_a_second_location_that_is_down_is_a_warning_and_a_copy_that_waits(site: Site) -> None:
     site.second.rmdir()
 
-    backup = site.backup()
+    operation = site.try_backup()
 
     site.second.mkdir()
-    assert len(backup.warnings) == 1
-    assert backup.warnings[0].startswith("No copy in second yet: The storage location second")
+    (warning,) = operation.result["warnings"]
+    assert warning.startswith("No copy in second yet: The storage location second")
+    backup = Backup.objects.get()
+    assert backup.copies.get(location="second").problem in warning
     assert dict(backup.copies.values_list("location", "state")) == {"working": "stored", "second": "pending"}
     assert site.prove(backup).state == "succeeded"
+
+
+def test_the_backup_itself_keeps_no_warning_of_a_copy_that_came_later(site: Site) -> None:
+    site.second.rmdir()
+    backup = site.backup()
+    site.second.mkdir()
+
+    site.check_copies()
+
+    backup.refresh_from_db()
+    assert backup.warnings == []
+    assert set(backup.copies.values_list("state", flat=True)) == {"stored"}
 
 
 def test_a_full_second_location_is_a_warning_and_leaves_no_half_copy(
@@ -182,10 +196,10 @@ def test_a_full_second_location_is_a_warning_and_leaves_no_half_copy(
     with small_disk(tmp_path / "disk", size="100k") as disk:
         settings.BACKUP_LOCATIONS = f"working={site.working},second={disk}"
 
-        backup = site.backup()
+        operation = site.try_backup()
 
         left = [path.name for path in disk.iterdir()]
-    assert "is full: free some space or remove old backups" in backup.warnings[0]
+    assert "is full: free some space or remove old backups" in operation.result["warnings"][0]
     assert left == []
 
 
@@ -195,10 +209,11 @@ def test_a_file_of_another_owner_in_the_second_location_is_left_as_it_is(site: S
 
     at_step("Copy to second", occupy)
 
-    backup = site.backup()
+    operation = site.try_backup()
 
-    assert (site.second / backup.name).read_text() == "somebody else's"
-    assert f"second holds another file named {backup.name}: it was left as it is." in backup.warnings
+    name = operation.result["backup"]
+    assert (site.second / name).read_text() == "somebody else's"
+    assert f"second holds another file named {name}: it was left as it is." in operation.result["warnings"]
 
 
 def test_a_table_that_lost_most_of_its_rows_is_warned_of(one_folder: Site) -> None:
