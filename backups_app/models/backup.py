@@ -82,7 +82,14 @@ class Backup(Kept):
             ("pin_backup", "Can pin a backup"),
             ("prune_backups", "Can remove old backups"),
         )
-        indexes = (models.Index(fields=["removed_at", "-created_at"]),)
+        indexes = (
+            models.Index(fields=["removed_at", "-created_at"]),
+            models.Index(
+                fields=["removed_at", "-proven_at"],
+                condition=Q(proven_at__isnull=False),
+                name="proven_backups",
+            ),
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -170,6 +177,7 @@ class BackupCopy(Kept):
         verbose_name_plural = _("copies")
         ordering = ("pk",)
         default_permissions = ("view",)
+        indexes = (models.Index(fields=["state", "backup"], name="copies_by_state"),)
         constraints = (
             models.UniqueConstraint(fields=["backup", "location"], name="one_copy_a_location"),
             models.CheckConstraint(

@@ -76,7 +76,7 @@ def standing() -> Standing:
     """Look once at everything."""
     stored = BackupCopy.objects.filter(backup=OuterRef("pk"), state=State.STORED)
     backups = Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
-    proven = Backup.objects.proven().values("proven_at")[:1]
+    proven = Backup.objects.proven().order_by("-proven_at").values("proven_at")[:1]
     newest = backups.annotate(last_proof=Subquery(proven)).first()
     good = newest if newest is not None and newest.is_good else backups.validated().first()
     return Standing(
@@ -97,12 +97,23 @@ def standing() -> Standing:
 
 
 def _copies() -> Copies:
-    found = BackupCopy.objects.filter(backup__removed_at=None).aggregate(
-        bytes=Sum("backup__size", filter=Q(state=State.STORED)),
-        damaged=Count("pk", filter=Q(state__in=[State.MISSING, State.CORRUPT])),
-        waiting=Count("pk", filter=Q(state=State.PENDING)),
+    rows = (
+        BackupCopy.objects.filter(state__in=[state for state in State if state != State.REMOVED])
+        .filter(backup__removed_at=None)
+        .order_by()
+        .values("state")
+        .annotate(count=Count("pk"), bytes=Sum("backup__size"))
     )
-    return Copies(found["bytes"] or 0, found["damaged"], found["waiting"])
+    found = {row["state"]: row for row in rows}
+
+    def count(*states: str) -> int:
+        return sum(found[state]["count"] for state in states if state in found)
+
+    return Copies(
+        bytes=found[State.STORED]["bytes"] if State.STORED in found else 0,
+        damaged=count(State.MISSING, State.CORRUPT),
+        waiting=count(State.PENDING),
+    )
 
 
 def _latest(*kinds: str) -> dict[str, Operation]:

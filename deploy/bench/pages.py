@@ -83,6 +83,9 @@ def _measure_pages(operations: int, backups: int) -> dict[str, dict[str, float]]
         "audit history": "/backups_app/operation/",
         "one operation": f"/backups_app/operation/{newest.operation_id}/change/",
         "restores": f"/backups_app/{RestoreEvent.__name__.lower()}/",
+        "morning check": "/morning-check/",
+        "schedules": "/schedules/",
+        "a runbook": "/runbooks/no-backups/",
     }
     found: dict[str, dict[str, float]] = {}
     for name, address in addresses.items():

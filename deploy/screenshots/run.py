@@ -36,6 +36,10 @@ VALUES ('picture-1', 'https://qr.example.edu/r/menu26', 'dynamic', 'menu26', 'ht
         'png', 'Canteen, menu of the week'),
        ('picture-2', 'https://example.edu/open-day', 'static', NULL, NULL, 'svg', 'Open day 2026')
 """
+SCANNED_SINCE = """
+INSERT INTO scan_logs (id, qr_code_id)
+SELECT gen_random_uuid()::text, 'picture-1' FROM generate_series(1, 412)
+"""
 
 
 class Photographer:
@@ -131,8 +135,15 @@ def go_round(camera: Photographer) -> None:
 
 
 def look_at_the_rest(camera: Photographer) -> None:
+    with psycopg.connect(camera.stack.managed_url) as connection:
+        connection.execute(MADE_SINCE)
+        connection.execute(SCANNED_SINCE)
+    camera.page.goto("/")
+    camera.press("Validate the database")
+    camera.see_success()
     for name, address in (
         ("overview", "/"),
+        ("morning-check", "/morning-check/"),
         ("backups", "/backups_app/backup/"),
         ("audit-history", "/backups_app/operation/"),
         ("runbook", "/runbooks/accidental-deletion/"),
