@@ -35,11 +35,8 @@ class Exposure:
         return cls(**found) if found else None
 
 
-def measure(journal: Journal) -> None:
-    """Count it into the result and the trail. What cannot be counted is a warning, never a failure."""
-    backup = Backup.objects.validated().first()
-    if backup is None:
-        return
+def measure(journal: Journal, backup: Backup) -> None:
+    """Count what is new since ``backup``. What cannot be counted is a warning, never a failure."""
     manifest = backup.manifest or {}
     since = parse_datetime(manifest.get("taken_at") or "") or backup.created_at
     try:
