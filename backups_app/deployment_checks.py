@@ -41,20 +41,24 @@ def _addresses() -> Iterator[CheckMessage]:
             hint="It has to look like http://qr_generator_api:8000/health.",
             id="qradmin.E040",
         )
-    host = settings.DOCKER_HOST
-    if host and (host.partition("://")[0] not in ENGINES or not host.partition("://")[2]):
+    if not _is_address(settings.DOCKER_HOST, ENGINES):
         yield Error(
             "DOCKER_HOST is not the address of a Docker Engine.",
             hint="It has to look like unix:///var/run/docker.sock or tcp://docker-proxy:2375.",
             id="qradmin.E041",
         )
-    queue = settings.QUEUE_REDIS_URL
-    if queue and (queue.partition("://")[0] not in QUEUES or not queue.partition("://")[2]):
+    if not _is_address(settings.QUEUE_REDIS_URL, QUEUES):
         yield Error(
             "QUEUE_REDIS_URL is not the address of a Redis server.",
             hint="It has to look like redis://:password@redis:6379/0.",
             id="qradmin.E047",
         )
+
+
+def _is_address(url: str, schemes: set[str]) -> bool:
+    """Whether it is unset, or has one of the schemes and something behind it."""
+    scheme, _separator, rest = url.partition("://")
+    return not url or (scheme in schemes and bool(rest))
 
 
 def _is_web_address(url: str) -> bool:

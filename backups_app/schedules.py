@@ -197,17 +197,7 @@ def change(schedule: Schedule, timing: Timing, *, user: AbstractBaseUser) -> Ope
         row.repeats = PAUSED if timing.is_paused else FOR_EVER
         row.next_run = _next_run(job, row.cron)
         row.save(update_fields=["cron", "repeats", "next_run"])
-        now = timezone.now()
-        operation = Operation.objects.create(
-            kind=Kind.CHANGE_SCHEDULE,
-            state=Operation.State.SUCCEEDED,
-            requested_by=user,  # type: ignore[misc]
-            requested_by_name=user.get_username(),
-            created_at=now,
-            expires_at=now,
-            started_at=now,
-            finished_at=now,
-            result={"schedule": job.key, "before": str(before), "after": str(timing)},
-        )
+        changed = {"schedule": job.key, "before": str(before), "after": str(timing)}
+        operation = Operation.objects.record(Kind.CHANGE_SCHEDULE, user=user, result=changed)
         operation.note(f"{job.title}: {timing}; before: {before}.")
     return operation

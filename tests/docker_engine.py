@@ -37,6 +37,13 @@ echo "listening on $PORT with postgresql://qr:hunter2@db/qrdb"
 if [ -e /state/crash ]; then echo "no such table"; exit 3; fi
 exec httpd -f -p "127.0.0.1:$PORT" -h /www
 """
+WITHOUT_NETWORKS = (
+    "--storage-driver=vfs",
+    "--iptables=false",
+    "--ip6tables=false",
+    "--ip-masq=false",
+    "--ip-forward=false",
+)
 PROGRAMS = ("sh", "cat", "httpd", "sleep", "kill", "seq", "test", "id", "pwd", "ps", "grep")
 
 
@@ -47,6 +54,7 @@ class Engine:
     folder: Path
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     image: str = IMAGE
+    switches: tuple[str, ...] = WITHOUT_NETWORKS
 
     @property
     def socket_path(self) -> Path:
@@ -125,10 +133,8 @@ class Engine:
             "exec-root": self.folder / "exec",
             "pidfile": self.folder / "pid",
             "bridge": "none",
-            "storage-driver": "vfs",
         }
-        switches = ["--iptables=false", "--ip6tables=false", "--ip-masq=false", "--ip-forward=false"]
-        return ["dockerd", *switches, *(f"--{name}={value}" for name, value in options.items())]
+        return ["dockerd", *self.switches, *(f"--{name}={value}" for name, value in options.items())]
 
 
 class _Closing:

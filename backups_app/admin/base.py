@@ -127,14 +127,15 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):  # type: ignore[type-arg]
     def page(
         self, request: HttpRequest, template: str, row: Any, context: dict[str, Any], *, status: int = 200
     ) -> TemplateResponse:
+        """A page about one record."""
+        return self.plain_page(request, template, {"title": str(row), "row": row, **context}, status=status)
+
+    def plain_page(
+        self, request: HttpRequest, template: str, context: dict[str, Any], *, status: int = 200
+    ) -> TemplateResponse:
+        """A page about all of them."""
         request.current_app = self.admin_site.name
-        everything = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "title": str(row),
-            "row": row,
-            **context,
-        }
+        everything = {**self.admin_site.each_context(request), "opts": self.opts, **context}
         return TemplateResponse(request, template, everything, status=status)
 
     def changelist_view(

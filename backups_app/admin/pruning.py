@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest, HttpResponse
-from django.template.response import TemplateResponse
 from django.utils.translation import gettext as _
 
 from backups_app import tasks
@@ -31,14 +30,11 @@ def prune_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse:
         plan = retention.plan()
     except QradminError as error:
         problem = error.message
-    request.current_app = admin.admin_site.name
     context = {
-        **admin.admin_site.each_context(request),
-        "opts": admin.opts,
         "title": _("Clean-up"),
         "plan": plan,
         "problem": problem,
         "staying": [decision for decision in plan.decisions if not decision.goes][:SHOWN],
         "going": [decision for decision in plan.decisions if decision.goes][:SHOWN],
     }
-    return TemplateResponse(request, TEMPLATE, context)
+    return admin.plain_page(request, TEMPLATE, context)

@@ -138,16 +138,12 @@ def _accept(
 def _page(admin: ReadOnlyAdmin[Any], request: HttpRequest, *, problem: str = "") -> TemplateResponse:
     if problem:
         messages.error(request, problem)
-    request.current_app = admin.admin_site.name
-    found = imports.look()
     context = {
-        **admin.admin_site.each_context(request),
-        "opts": admin.opts,
         "title": _("Import backups"),
-        "found": found,
+        "found": imports.look(),
         "limit": config.upload_limit_bytes(),
     }
-    return TemplateResponse(request, TEMPLATE, context, status=422 if problem else 200)
+    return admin.plain_page(request, TEMPLATE, context, status=422 if problem else 200)
 
 
 def _flush(file: BinaryIO) -> None:

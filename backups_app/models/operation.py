@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
@@ -14,6 +14,9 @@ from django.utils.translation import gettext_lazy as _
 
 from backups_app.errors import Busy
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
 
 QUEUED_FOR_AT_MOST = timedelta(hours=6)
 SILENT_FOR = timedelta(minutes=2)
@@ -64,6 +67,21 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
             other = self.running().filter(is_exclusive=True).first()
             raise Busy(f"{other or 'Another operation'} is at work on the managed database.") from error
         return self.get(pk=pk, token=token) if started == 1 else None
+
+    def record(
+        self, kind: str, *, user: AbstractBaseUser, state: str = "succeeded", **facts: Any
+    ) -> Operation:
+        """What somebody did at once, on a page: it stands in the trail, no worker ever sees it."""
+        now = timezone.now()
+        moments = dict.fromkeys(("created_at", "expires_at", "started_at", "finished_at"), now)
+        return self.create(
+            kind=kind,
+            state=state,
+            requested_by=user,  # type: ignore[misc]
+            requested_by_name=user.get_username(),
+            **moments,
+            **facts,
+        )
 
     def expire_overdue(self, now: datetime) -> int:
         """Give up what waited for too long; returns how many."""

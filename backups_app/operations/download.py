@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from django.utils import timezone
-
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused
 from backups_app.models import Backup, BackupCopy, Operation
@@ -22,9 +20,14 @@ def hand_out(backup: Backup, *, user: Any) -> BinaryIO:
     try:
         opened, alias = _open_nearest(backup)
     except QradminError as error:
-        _record(backup, user, Operation.State.FAILED, error=error.message, error_detail=error.detail)
+        failure = {"error": error.message, "error_detail": error.detail}
+        Operation.objects.record(
+            Operation.Kind.DOWNLOAD, user=user, state=Operation.State.FAILED, backup=backup, **failure
+        )
         raise
-    operation = _record(backup, user, Operation.State.SUCCEEDED, result={"backup": backup.name})
+    operation = Operation.objects.record(
+        Operation.Kind.DOWNLOAD, user=user, backup=backup, result={"backup": backup.name}
+    )
     operation.note(f"The copy in {alias} was handed out.", bytes=backup.size)
     return opened
 
@@ -71,19 +74,3 @@ def _fetched(backup: Backup, location: vault.Location) -> BinaryIO:
         return target.open("rb")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _record(backup: Backup, user: Any, state: str, **outcome: Any) -> Operation:
-    now = timezone.now()
-    return Operation.objects.create(
-        kind=Operation.Kind.DOWNLOAD,
-        state=state,
-        requested_by=user,
-        requested_by_name=user.get_username(),
-        backup=backup,
-        created_at=now,
-        expires_at=now,
-        started_at=now,
-        finished_at=now,
-        **outcome,
-    )

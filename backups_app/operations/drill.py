@@ -25,8 +25,8 @@ def prove_backup(journal: Journal) -> None:
     began = time.monotonic()
     try:
         with staged_copy(journal, backup, server, is_drill=is_drill) as staged:
-            tables = len(staged.manifest.tables)
-            rows = staged.manifest.rows
+            tables = len(staged.rows)
+            rows = sum(staged.rows.values())
     except BadBackup as error:
         backup.mark_damaged(error.message)
         raise

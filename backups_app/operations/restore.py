@@ -25,7 +25,7 @@ from backups_app.operations.api import Downtime
 from backups_app.operations.backup import take_backup
 from backups_app.operations.journal import Journal, patiently
 from backups_app.operations.movement import followed
-from backups_app.operations.staging import Staged, fitting_name, manifest_of, staged_copy
+from backups_app.operations.staging import Staged, fitting_name, staged_copy
 from backups_app.systems.api_container import Api
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
@@ -82,8 +82,8 @@ def undo_restore(journal: Journal) -> None:
         _take_safety_backup(journal, event)
         with journal.stage("Count the rows of the replaced database"):
             back = server.at(undone.replaced_database)
-            found = manifest_of(journal, back)
-        _put_in_place(journal, event, server, Staged(back, found))
+            staged = Staged(back, _rows_of(journal, back), _revision_of(journal, back))
+        _put_in_place(journal, event, server, staged)
     finally:
         _settle(event)
     _compare(journal, event, server)
@@ -100,8 +100,7 @@ def _record_present_state(journal: Journal, event: RestoreEvent, server: Server)
         if problems:
             raise Refused(" ".join(problems))
         try:
-            with followed(journal, server) as watch:
-                event.change(rows_before=databases.row_counts(server, watch=watch))
+            event.change(rows_before=_rows_of(journal, server))
         except EnvironmentProblem as error:
             if not journal.operation.parameters.get("without_safety_backup"):
                 raise
@@ -180,8 +179,8 @@ def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged)
             outcome=RestoreEvent.Outcome.RESTORED,
             swap_seconds=round(seconds, 4),
             replaced_kept_until=timezone.now() + config.keep_replaced_for(),
-            revision_after=staged.manifest.revision or "",
-            rows_after={name: state.rows for name, state in staged.manifest.tables.items()},
+            revision_after=staged.revision,
+            rows_after=staged.rows,
         )
     )
     if event.undoes is not None:
@@ -289,10 +288,15 @@ def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
     api_lifecycle.run_migrations(journal, api)
     checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
     validation.tell_checks(journal, checks)
-    event.change(revision_after=_live_revision(config.managed_database(), journal))
+    event.change(revision_after=_revision_of(journal, config.managed_database()))
 
 
-def _live_revision(server: Server, journal: Journal) -> str:
+def _rows_of(journal: Journal, server: Server) -> dict[str, int]:
+    with followed(journal, server) as watch:
+        return databases.row_counts(server, watch=watch)
+
+
+def _revision_of(journal: Journal, server: Server) -> str:
     return manifest.revision_of(server, application_name=journal.operation.application_name) or ""
 
 
@@ -304,9 +308,7 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
     try:
         with journal.stage("Compare before with after"):
             before = server.at(event.replaced_database)
-            with followed(journal, before) as watch:
-                rows = databases.row_counts(before, watch=watch)
-            event.change(rows_before=rows, revision_before=_live_revision(before, journal))
+            event.change(rows_before=_rows_of(journal, before), revision_before=_revision_of(journal, before))
     except ClaimLost:
         raise
     except QradminError as error:

@@ -31,10 +31,14 @@ TROUBLE_WITH_THE_SERVER = ("connection", "out of memory", "out of shared memory"
 
 @dataclass
 class Staged:
-    """A restored copy; ``keep()`` when it became something else and must not be dropped."""
+    """A restored copy; ``keep()`` when it became something else and must not be dropped.
+
+    ``rows`` are those of each table, by the names of a manifest.
+    """
 
     server: Server
-    manifest: Manifest
+    rows: dict[str, int]
+    revision: str
     warnings: list[str] = field(default_factory=list)
     is_kept: bool = False
 
@@ -68,7 +72,9 @@ def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: b
             with journal.stage("Collect the planner's statistics"), followed(journal, target) as watch:
                 databases.analyze(target, watch=watch)
             with journal.stage("Compare every row and checksum"):
-                staged = Staged(target, _proven(journal, backup, target), warnings)
+                found = _proven(journal, backup, target)
+            rows = {name: state.rows for name, state in found.tables.items()}
+            staged = Staged(target, rows, found.revision or "", warnings)
             yield staged
         finally:
             if staged is None or not staged.is_kept:

@@ -28,34 +28,16 @@ class Button:
 def for_backup(backup: Backup, may: May) -> list[Button]:
     """What this person may do with this backup."""
     gone = "" if backup.is_present else _("This backup has been removed.")
-    found = []
-    if may("validate_backup"):
-        found.append(
-            Button(
-                _("Validate"),
-                _url("backup_validate", backup),
-                why_not=gone,
-                hint=_("Read every copy whole and compare it with its record"),
-            )
-        )
-    if may("prove_backup"):
-        found.append(
-            Button(
-                _("Prove"),
-                _url("backup_prove", backup),
-                why_not=gone,
-                hint=_("Restore it into a scratch database and compare every row"),
-            )
-        )
-    if may("download_backup"):
-        found.append(
-            Button(
-                _("Download"),
-                _url("backup_download", backup),
-                why_not=gone,
-                hint=_("The download is written to the audit history"),
-            )
-        )
+    deeds = (
+        ("validate", _("Validate"), _("Read every copy whole and compare it with its record")),
+        ("prove", _("Prove"), _("Restore it into a scratch database and compare every row")),
+        ("download", _("Download"), _("The download is written to the audit history")),
+    )
+    found = [
+        Button(text, _url(f"backup_{deed}", backup), why_not=gone, hint=hint)
+        for deed, text, hint in deeds
+        if may(f"{deed}_backup")
+    ]
     if may("pin_backup"):
         found.append(
             Button(

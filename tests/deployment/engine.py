@@ -26,20 +26,6 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_CONFIGURATION = Path(os.environ.get("PIP_CONFIG_FILE", "/etc/pip.conf"))
 
 
-class RoutedEngine(Engine):
-    """An engine whose containers find each other; the default bridge is left to others."""
-
-    def _command(self) -> list[str]:
-        options = {
-            "host": self.host,
-            "data-root": self.folder / "data",
-            "exec-root": self.folder / "exec",
-            "pidfile": self.folder / "pid",
-            "bridge": "none",
-        }
-        return ["dockerd", *(f"--{name}={value}" for name, value in options.items())]
-
-
 @contextmanager
 def engine_with_images() -> Iterator[Engine]:
     """An engine that has every image of the compose file.
@@ -54,7 +40,8 @@ def engine_with_images() -> Iterator[Engine]:
     ):
         need(shutil.which(program) is not None, f"{program} is not installed (Debian: {package})")
     kept = os.environ.get("QRADMIN_TEST_ENGINE")
-    engine = RoutedEngine(Path(kept or tempfile.mkdtemp(prefix="qradmin-docker-")))
+    # Its containers find each other; the default bridge is left to others.
+    engine = Engine(Path(kept or tempfile.mkdtemp(prefix="qradmin-docker-")), switches=())
     try:
         need(engine.start(), f"dockerd does not start here: {engine.log}")
         make_images(engine)

@@ -285,7 +285,7 @@ def test_a_restore_whose_last_count_fails_is_still_a_restore(one_folder: Site, b
     from backups_app.operations import restore
 
     backup = one_folder.backup()
-    broken(restore, "_live_revision", ServerUnavailable("It is away."))
+    broken(restore, "_revision_of", ServerUnavailable("It is away."))
 
     operation = one_folder.restore(backup)
 
