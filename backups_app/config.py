@@ -23,11 +23,12 @@ COMPRESSION = re.compile(r"best|none|gzip(:[1-9])?|zstd(:\d{1,2})?|lz4(:\d{1,2})
 
 @dataclass(frozen=True)
 class Limits:
-    """How long work may take, in seconds."""
+    """How long work may take, in seconds; ``standstill``: how long nothing moves before a page asks why."""
 
     operation: int
     safety_backup: int
     stall: int
+    standstill: int
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def limits() -> Limits:
         operation=settings.OPERATION_TIME_LIMIT,
         safety_backup=settings.SAFETY_BACKUP_TIME_LIMIT,
         stall=settings.STALL_TIME_LIMIT,
+        standstill=settings.STANDSTILL_SECONDS,
     )
 
 

@@ -127,7 +127,7 @@ def request_migrate_database(*, reason: str, **who: Any) -> Operation:
 
 
 def request_end_sessions(pids: Iterable[int], *, operation: Operation, reason: str, **who: Any) -> Operation:
-    """End those of the sessions that block ``operation``; where all workers are held up, use `run_here`."""
+    """End those of the sessions that block ``operation``."""
     _insist_on_reason(reason)
     parameters = blocking.request_parameters(operation, pids)
     return request(Kind.END_SESSIONS, parameters=parameters, reason=reason, **who)

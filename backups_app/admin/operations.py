@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy
 from backups_app import tasks
 from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
 from backups_app.admin.exporting import as_csv
+from backups_app.errors import QradminError
 from backups_app.forms import ReasonForm
 from backups_app.models import Operation
 from backups_app.presentation import buttons, live, words
@@ -93,6 +94,8 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     def detail_context(self, request: HttpRequest, row: Operation) -> dict[str, Any]:
         return {
             **live.context_of(row),
+            "held_up": live.held_up_by(row),
+            "may_end_sessions": may(request, "end_sessions"),
             "cancel": buttons.cancel(row, partial(may, request)),
             "event": getattr(row, "restore_event", None),
             "consequence": live.cancel_consequence(row),
@@ -125,6 +128,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             own("api/<slug:what>/", self.api_view, "api"),
             own("<int:pk>/progress/", self.progress_view, "progress"),
             own("<int:pk>/cancel/", self.cancel_view, "cancel"),
+            own("<int:pk>/end-sessions/", self.end_sessions_view, "end_sessions"),
             *super().get_urls(),
         ]
 
@@ -139,6 +143,31 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             messages.success(request, _("The cancel was asked for."))
         else:
             messages.error(request, _("It is too late to cancel: it has ended, or can no longer be stopped."))
+        return redirect("admin:backups_app_operation_change", pk)
+
+    @acting("end_sessions")
+    def end_sessions_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """End the chosen sessions here and now: the workers may all be held up by them."""
+        operation = self.found(request, str(pk))
+        chosen = [int(pid) for pid in request.POST.getlist("pid") if pid.isdecimal()]
+        try:
+            ended = tasks.run_here(
+                tasks.request_end_sessions(
+                    chosen,
+                    operation=operation,
+                    reason=request.POST.get("reason", ""),
+                    is_queued=False,
+                    **who(request),
+                )
+            )
+        except QradminError as error:
+            messages.error(request, error.message)
+            return redirect("admin:backups_app_operation_change", pk)
+        if ended.state != Operation.State.SUCCEEDED:
+            return redirect("admin:backups_app_operation_change", ended.pk)
+        messages.success(
+            request, _("The sessions were ended: %(operation)s goes on.") % {"operation": operation}
+        )
         return redirect("admin:backups_app_operation_change", pk)
 
     @acting("validate_database")

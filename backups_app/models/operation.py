@@ -61,6 +61,7 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
                         attempts=F("attempts") + 1,
                         started_at=now,
                         heartbeat_at=now,
+                        moved_at=now,
                     )
                 )
         except IntegrityError as error:
@@ -168,6 +169,7 @@ class Operation(Kept):
     dispatched_at = models.DateTimeField(_("sent to the queue"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
     heartbeat_at = models.DateTimeField(_("last sign of life"), null=True, blank=True)
+    moved_at = models.DateTimeField(_("last movement"), null=True, blank=True)
     finished_at = models.DateTimeField(_("ended"), null=True, blank=True)
     cancel_requested_at = models.DateTimeField(_("cancel asked for"), null=True, blank=True)
     cancel_requested_by = models.CharField(_("cancelled by"), max_length=150, blank=True)
@@ -254,6 +256,12 @@ class Operation(Kept):
     def application_name(self) -> str:
         """The name under which this operation's sessions stand in pg_stat_activity."""
         return f"qradmin-op-{self.pk}"
+
+    def stands_still_for(self, now: datetime) -> timedelta:
+        """How long nothing has moved in it: no byte, no row, no step. Zero while it does not run."""
+        if self.state != self.State.RUNNING or self.moved_at is None:
+            return timedelta()
+        return max(timedelta(), now - self.moved_at)
 
     @property
     def progress_share(self) -> float | None:

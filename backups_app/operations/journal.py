@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, TypeVar
 
 from django.db import Error as RecordsError
@@ -188,8 +189,13 @@ class Journal:
         """Show life, and see whether the row is still ours and whether somebody wants it to end."""
         done, total, unit = self._progress
         held = Operation.objects.running().filter(pk=self.operation.pk, token=self.operation.token)
+        now = timezone.now()
         if not held.update(
-            heartbeat_at=timezone.now(), progress_done=done, progress_total=total, progress_unit=unit
+            heartbeat_at=now,
+            moved_at=now - timedelta(seconds=time.monotonic() - self._moved_at),
+            progress_done=done,
+            progress_total=total,
+            progress_unit=unit,
         ):
             self._is_lost = True
             return

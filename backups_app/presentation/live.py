@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from backups_app import config
+from backups_app.errors import QradminError
 from backups_app.models import Operation
-from backups_app.operations import liveness
+from backups_app.operations import blocking, liveness
+from backups_app.operations.blocking import Blocker
 from backups_app.presentation import trail, words
 
 Kind = Operation.Kind
+
+
+@dataclass(frozen=True)
+class HeldUp:
+    """For how long nothing has moved, and the sessions that block it; or why nobody can tell."""
+
+    time: str
+    blockers: tuple[Blocker, ...] = ()
+    trouble: str = ""
+
+    @property
+    def has_endable(self) -> bool:
+        return any(blocker.is_endable for blocker in self.blockers)
+
+
 ENOUGH_TO_GUESS = 0.05
 
 
@@ -30,6 +50,7 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
         "percent": None if share is None else round(share * 100),
         "amount": words.amount_done(operation),
         "left": time_left(operation),
+        "stands_still": stands_still(operation),
         "duration": words.duration(operation.duration),
         "steps": [
             {
@@ -57,7 +78,25 @@ def context_of(operation: Operation) -> dict[str, Any]:
         "steps": steps,
         "last_step": steps[-1].pk if steps else 0,
         "waits_for": waits_for(operation),
+        "stands_still": stands_still(operation),
     }
+
+
+def stands_still(operation: Operation) -> bool:
+    """Whether nothing has moved in it for so long that somebody may block it."""
+    limit = timedelta(seconds=config.limits().standstill)
+    return operation.stands_still_for(timezone.now()) > limit
+
+
+def held_up_by(operation: Operation) -> HeldUp | None:
+    """Which sessions block an operation that stands still; None while it moves."""
+    if not stands_still(operation):
+        return None
+    seconds = operation.stands_still_for(timezone.now())
+    try:
+        return HeldUp(words.duration(seconds), tuple(blocking.blockers_of(operation)))
+    except QradminError as error:
+        return HeldUp(words.duration(seconds), trouble=error.message)
 
 
 def step_text(operation: Operation) -> str:

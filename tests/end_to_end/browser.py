@@ -135,7 +135,11 @@ def web(sqlite_site: Site, web_servers: Callable[[Site], WebServer], chromium: B
 
 
 def _serve(site: Site) -> WebServer:
-    site.environment |= {"STATIC_ROOT": str(site.folder / "static"), "ALLOWED_HOSTS": "127.0.0.1"}
+    site.environment |= {
+        "STATIC_ROOT": str(site.folder / "static"),
+        "ALLOWED_HOSTS": "127.0.0.1",
+        "STANDSTILL_SECONDS": "4",
+    }
     for arguments in (
         ("collectstatic", "--noinput", "--verbosity=0"),
         ("shell", "--command", MAKE_ACCOUNTS.format(accounts=ACCOUNTS, password=PASSWORD)),

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from backups_app.systems.postgres.connections import Server
+from tests.conftest import url_of
 from tests.end_to_end.browser import Web, type_login
 from tests.end_to_end.cluster import contents, dump_held_up
 
@@ -134,6 +135,27 @@ def test_a_running_backup_is_watched_and_cancelled(web: Web, managed: Server) ->
         see_end(page, "Cancelled")
 
     see(page.locator(".banner"), "It was cancelled by itstaff")
+
+
+def test_what_blocks_a_backup_is_shown_and_ended(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    page.goto("/")
+    with psycopg.connect(url_of(managed), application_name="old report") as holder:
+        holder.execute("LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE")
+        hold(page)
+
+        see(page.locator(".held-up"), "Nothing has moved for")
+        see(page.locator(".held-up tbody tr"), "old report")
+        see(page.locator(".held-up tbody tr"), "LOCK TABLE scan_logs")
+        page.locator(".held-up").get_by_role("textbox", name="Reason").fill(
+            "The report hangs since yesterday"
+        )
+        press(page, "End the chosen sessions")
+
+        see_end(page)
+        with pytest.raises(psycopg.OperationalError):
+            holder.execute("SELECT 1")
+    see(page.locator("[data-live-steps]"), "itstaff ended what blocked")
 
 
 def test_a_double_click_is_one_operation(web: Web, managed: Server) -> None:

@@ -45,6 +45,7 @@ GETS: dict[str, dict[str, int]] = {
     "backups_app/operation/1/change/": SEEN,
     "backups_app/operation/1/progress/": SEEN,
     "backups_app/operation/1/cancel/": ONLY_POST,
+    "backups_app/operation/1/end-sessions/": ONLY_POST,
     "backups_app/operation/validate-database/": ONLY_POST,
     "backups_app/operation/api/stop/": ONLY_POST,
     "backups_app/operation/api/start/": ONLY_POST,

@@ -37,7 +37,7 @@ ATTACKS = ["../x.sql", "/etc/passwd", "a/" + NAME, NAME + "\0", NAME + "\n", "..
 @pytest.fixture
 def location(tmp_path: Path) -> LocalLocation:
     place = LocalLocation(alias="local", folder=tmp_path / "vault")
-    place.prepare()
+    place.folder.mkdir(mode=0o700)
     return place
 
 

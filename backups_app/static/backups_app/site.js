@@ -63,6 +63,11 @@
                 location.reload(); // begun or ended: the server writes the whole page anew
                 return;
             }
+            const whole = document.querySelector("[data-whole-page]");
+            if (whole && String(report.stands_still) !== this.box.dataset.still) {
+                location.reload(); // it stands still, and the page tells who blocks it; or it moves again
+                return;
+            }
             const step = this.box.querySelector("[data-live-step]");
             if (step.textContent !== report.step) step.textContent = report.step;
             const percent = report.percent === null ? "" : `${report.percent} %`;

@@ -63,12 +63,6 @@ class LocalLocation:
     def describe(self) -> str:
         return f"{self.alias} ({self.folder})"
 
-    def prepare(self) -> None:
-        with self._errors():
-            if not self.folder.exists():
-                self.folder.parent.mkdir(parents=True, exist_ok=True)
-                self.folder.mkdir(mode=0o700, exist_ok=True)
-
     def check(self) -> None:
         probe = self.folder / f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         with self._errors():

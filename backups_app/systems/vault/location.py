@@ -61,9 +61,6 @@ class Location(Protocol):
     def describe(self) -> str:
         """Alias and place for an operator, without secrets."""
 
-    def prepare(self) -> None:
-        """Make the folder (mode 0700) where it is missing; for a bucket, nothing."""
-
     def check(self) -> None:
         """Return when files can be written here; else raise one sentence that says why not."""
 

@@ -79,9 +79,6 @@ class ObjectLocation:
         at = f" at {self.endpoint_url}" if self.endpoint_url else ""
         return f"{self.alias} (s3://{self.bucket}/{self.prefix}".rstrip("/") + f"{at})"
 
-    def prepare(self) -> None:
-        """Nothing to make: a bucket is made by whoever pays for it."""
-
     def check(self) -> None:
         """List, write and delete, as the work itself will."""
         probe = self._key(f"{CHECK_PREFIX}{secrets.token_hex(8)}")
