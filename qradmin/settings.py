@@ -177,6 +177,7 @@ SESSION_COOKIE_AGE = round(env.float("SESSION_HOURS", default=12, least=0.1) * 3
 REAUTHENTICATION_MINUTES = env.float("REAUTHENTICATION_MINUTES", default=15)
 SESSION_COOKIE_HTTPONLY = True
 CSRF_FAILURE_VIEW = "backups_app.refusals.csrf_failed"
+# With no-referrer a browser sends "Origin: null" beside a form, which Django refuses.
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 HTTPS_ONLY = env.bool("HTTPS_ONLY", default=False)

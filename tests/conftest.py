@@ -146,6 +146,13 @@ def connect_as_superuser(
     return psycopg.connect(server.url(database), autocommit=True)
 
 
+def databases_like(server: Server, pattern: str) -> list[str]:
+    """The names of all databases that match a regular expression, sorted."""
+    with psycopg.connect(url_of(server), autocommit=True) as connection:
+        found = connection.execute("SELECT datname::text FROM pg_database WHERE datname ~ %s", (pattern,))
+        return sorted(name for (name,) in found)
+
+
 def _prepare(server: embedded.EmbeddedServer) -> None:
     with connect_as_superuser(server) as connection:
         sample.create_owner(connection, OWNER_PASSWORD)

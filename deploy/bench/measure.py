@@ -7,10 +7,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 SAMPLE_SECONDS = 0.05
 
@@ -28,9 +27,6 @@ class Figures:
     own_memory: int
     children_memory: int
     written: int
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> Figures:

@@ -257,13 +257,6 @@ def create_database(superuser: Connection, name: str = DATABASE) -> None:
     )
 
 
-def create_schema(connection: Connection) -> None:
-    """All tables, keys and indexes, at the newest Alembic revision; connect as the owner."""
-    connection.execute(TABLES)
-    connection.execute(KEYS_AND_INDEXES)
-    connection.execute("INSERT INTO alembic_version VALUES (%s)", (HEAD,))
-
-
 def fill(
     connection: Connection, codes: int = 334, scans: int = 1002, seed: int = 1, until: datetime | None = None
 ) -> None:

@@ -10,10 +10,10 @@ from psycopg import sql
 
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.postgres.databases import exists, names_matching
+from backups_app.systems.postgres.databases import exists
 from backups_app.systems.postgres.likeness import create_like, split_list
 from deploy.demo import embedded
-from tests.conftest import connect_as_superuser, on_all_majors
+from tests.conftest import connect_as_superuser, databases_like, on_all_majors
 from tests.systems.pg_tools import as_superuser
 
 Connection = psycopg.Connection[Any]
@@ -241,7 +241,7 @@ def test_an_existing_database_is_left_as_it_is(managed: Server) -> None:
     with pytest.raises(EnvironmentProblem, match="already"):
         create_like(managed, NEW, live=LIVE)
 
-    assert names_matching(managed, "^qrdb") == [LIVE, NEW]
+    assert databases_like(managed, "^qrdb") == [LIVE, NEW]
 
 
 def test_a_missing_model_is_told(managed: Server) -> None:

@@ -14,11 +14,11 @@ import pytest
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
 from backups_app.systems.postgres import swap as swapping
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.postgres.databases import exists, names_matching
+from backups_app.systems.postgres.databases import exists
 from backups_app.systems.postgres.likeness import create_like
 from backups_app.systems.postgres.swap import rename, swap
 from deploy.demo import embedded
-from tests.conftest import connect_as_superuser, on_all_majors
+from tests.conftest import connect_as_superuser, databases_like, on_all_majors
 from tests.systems.pg_tools import url
 
 Connection = psycopg.Connection[Any]
@@ -40,7 +40,7 @@ def swapped(server: Server, **more: float) -> float:
 
 
 def names(server: Server) -> list[str]:
-    return names_matching(server, "^qrdb")
+    return databases_like(server, "^qrdb")
 
 
 def is_staged_one(server: Server, name: str) -> bool:

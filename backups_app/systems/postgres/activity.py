@@ -79,12 +79,6 @@ SELECT coalesce(usename::text, backend_type, 'a background process'), coalesce(a
  LIMIT 5
 """
 
-_COPIED = """
-SELECT coalesce(sum(tuples_processed), 0)::bigint
-  FROM pg_catalog.pg_stat_progress_copy
- WHERE datname = current_database()
-"""
-
 _COPIED_BY_TABLE = """
 SELECT pid, relid, tuples_processed
   FROM pg_catalog.pg_stat_progress_copy
@@ -191,11 +185,6 @@ def describe_sessions(connection: psycopg.Connection[TupleRow], names: Iterable[
         for user, application, pid in connection.execute(_WHO, (list(names),))
     ]
     return ", ".join(who) or "somebody who has just left"
-
-
-def copy_progress(connection: psycopg.Connection[TupleRow]) -> int:
-    """Rows that the COPY commands running now in this database have moved so far."""
-    return int(one_row(connection, _COPIED)[0])
 
 
 def is_at_work(connection: psycopg.Connection[TupleRow]) -> bool:

@@ -75,19 +75,6 @@ def exists(server: Server, name: str) -> bool:
         return _exists(connection, name)
 
 
-def names_matching(server: Server, pattern: str) -> list[str]:
-    """The names of all databases that match the POSIX regular expression ``pattern``, sorted."""
-    query = 'SELECT datname::text FROM pg_catalog.pg_database WHERE datname ~ %s ORDER BY datname COLLATE "C"'
-    with maintenance(server) as connection:
-        return [name for (name,) in connection.execute(query, (pattern,))]
-
-
-def size_of(server: Server, name: str) -> int:
-    """Bytes on disk of the database ``name``."""
-    with maintenance(server) as connection:
-        return int(one_row(connection, "SELECT pg_catalog.pg_database_size(%s::name)", (name,))[0])
-
-
 def drop(server: Server, name: str, *, patience_seconds: float = 15) -> bool:
     """End every connection to ``name`` and drop it; False when there is no such database."""
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
@@ -116,12 +103,6 @@ def row_counts(server: Server, *, watch: Watch = no_watch) -> dict[str, int]:
     """The exact rows of every table in one snapshot; the keys are those of a manifest."""
     with snapshot(server, application_name=APPLICATION_NAME, watch=watch) as view:
         return interruptible(view.connection, lambda: _count_all(view.connection), watch=watch)
-
-
-def maintenance_database(server: Server, *, avoiding: Collection[str] = ()) -> str:
-    """A database from which others are created, renamed and dropped: ``postgres``, else another."""
-    with maintenance(server, avoiding=avoiding) as connection:
-        return connection.info.dbname
 
 
 @contextmanager
