@@ -181,7 +181,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         allowed = partial(may, request)
         manifest = row.manifest or {}
         return {
-            "buttons": buttons.for_backup(row, allowed),
+            "buttons": list(buttons.for_backup(row, allowed)),
             "restore": buttons.restore(row, allowed),
             "copies": row.copies.all(),
             "tables": sorted(manifest.get("tables", {}).items()),

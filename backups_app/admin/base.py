@@ -70,7 +70,7 @@ class ReadOnlyAdmin(admin.ModelAdmin, Generic[Row]):  # type: ignore[type-arg]
     """Records that nobody adds, changes or deletes by hand, superusers included."""
 
     empty_value_display = format_html('<span class="nothing">{}</span>', NOTHING)
-    list_per_page = 25
+    list_per_page = 20
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     list_display_links = None

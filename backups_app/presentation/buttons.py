@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -25,29 +26,20 @@ class Button:
     hint: str = ""
 
 
-def for_backup(backup: Backup, may: May) -> list[Button]:
-    """What this person may do with this backup."""
+def for_backup(backup: Backup, may: May) -> Iterator[Button]:
+    """What this person may do with this backup, the most wanted first."""
     gone = "" if backup.is_present else _("This backup has been removed.")
     deeds = (
         ("validate", _("Validate"), _("Read every copy whole and compare it with its record")),
         ("prove", _("Prove"), _("Restore it into a scratch database and compare every row")),
         ("download", _("Download"), _("The download is written to the audit history")),
     )
-    found = [
-        Button(text, _url(f"backup_{deed}", backup), why_not=gone, hint=hint)
-        for deed, text, hint in deeds
-        if may(f"{deed}_backup")
-    ]
+    for deed, text, hint in deeds:
+        if may(f"{deed}_backup"):
+            yield Button(text, _url(f"backup_{deed}", backup), why_not=gone, hint=hint)
     if may("pin_backup"):
-        found.append(
-            Button(
-                _("Unpin") if backup.is_pinned else _("Pin…"),
-                _url("backup_pin", backup),
-                is_link=True,
-                why_not=gone,
-            )
-        )
-    return found
+        text = _("Unpin") if backup.is_pinned else _("Pin…")
+        yield Button(text, _url("backup_pin", backup), is_link=True, why_not=gone)
 
 
 def restore(backup: Backup, may: May) -> Button | None:
@@ -67,9 +59,8 @@ def in_row(backup: Backup, may: May) -> list[Button]:
     """The few that a row of the list has room for, and only where its state allows them."""
     if not backup.is_present:
         return []
-    found = [button for button in for_backup(backup, may)[:2] if not button.why_not]
-    grave = restore(backup, may)
-    return [*found, grave] if grave and not grave.why_not else found
+    found = [*islice(for_backup(backup, may), 2), restore(backup, may)]
+    return [button for button in found if button and not button.why_not]
 
 
 def cancel(operation: Operation, may: May) -> Button | None:

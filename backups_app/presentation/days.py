@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Any
 
-from django.db.models import Avg, Case, Count, Value, When
+from django.db.models import Avg, Count, F, Func, IntegerField
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -68,12 +69,34 @@ class Day:
         return f"{reverse('admin:backups_app_operation_changelist')}?kind__exact=backup{when}"
 
 
+class _NumberOfDay(Func):
+    """The place of a row's day among the days that begin then; what lies before or behind is the nearest's.
+
+    TruncDate would have SQLite call back for each row, and a Case of thirty conditions takes Django longer to
+    write than SQLite to answer.
+    """
+
+    output_field = IntegerField()
+
+    def __init__(self, begins: Sequence[datetime]) -> None:
+        super().__init__(F("created_at"))
+        self._begins = begins
+
+    def as_sql(
+        self, compiler: Any, connection: Any, *_words: Any, **_more: Any
+    ) -> tuple[str, tuple[Any, ...]]:
+        column, _params = compiler.compile(self.source_expressions[0])
+        cases = " ".join(f"WHEN {column} < %s THEN {number}" for number in range(len(self._begins) - 1))
+        moments = tuple(connection.ops.adapt_datetimefield_value(begin) for begin in self._begins[1:])
+        return f"CASE {cases} ELSE {len(self._begins) - 1} END", moments
+
+
 def last_days() -> list[Day]:
     """Thirty days up to today, the oldest first; two queries."""
     today = timezone.localdate()
     days = [Day(today - timedelta(days=back)) for back in range(DAYS - 1, -1, -1)]
     begins = [timezone.make_aware(datetime.combine(day.day, datetime.min.time())) for day in days]
-    number = _number_of_day(begins)
+    number = _NumberOfDay(begins)
     asked = (
         Operation.objects.filter(kind=Operation.Kind.BACKUP, created_at__gte=begins[0])
         .order_by()
@@ -93,18 +116,6 @@ def last_days() -> list[Day]:
         day = days[measured["number"]]
         day.seconds, day.size = measured["mean_seconds"], measured["mean_size"]
     return days
-
-
-def _number_of_day(begins: Sequence[datetime]) -> Case:
-    """The place of a row's day in ``begins``; TruncDate would have SQLite call back for each row.
-
-    What lies in the future, by a clock that was wrong, is today's.
-    """
-    later = enumerate(begins[1:])
-    return Case(
-        *(When(created_at__lt=begin, then=Value(number)) for number, begin in later),
-        default=Value(len(begins) - 1),
-    )
 
 
 def success(days: Sequence[Day]) -> tuple[int, int]:

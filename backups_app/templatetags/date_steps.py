@@ -7,7 +7,6 @@ from datetime import date
 from typing import Any
 
 from django import template
-from django.db.models import Max, Min
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.text import capfirst
@@ -21,10 +20,13 @@ def date_steps(cl: Any) -> dict[str, Any]:
     """Like the stock tag, which asks the database for every distinct date: slow with 100,000 rows."""
     field = cl.date_hierarchy
     year, month, day = (_number(cl.params.get(f"{field}__{part}")) for part in ("year", "month", "day"))
-    span = cl.queryset.order_by().aggregate(first=Min(field), last=Max(field))
-    if span["first"] is None:
+    # Two questions, each answered by the first entry of an index; both at once would read every row.
+    ends = [
+        cl.queryset.order_by(order).values_list(field, flat=True).first() for order in (field, f"-{field}")
+    ]
+    if ends[0] is None:
         return {"show": bool(year), "back": _back(cl, field, year, month, day), "choices": []}
-    first, last = (timezone.localtime(span[end]).date() for end in ("first", "last"))
+    first, last = (timezone.localdate(end) for end in ends)
     is_wide = not (year or month or day)
     if is_wide and first.year == last.year:
         year = first.year
