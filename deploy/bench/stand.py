@@ -39,11 +39,11 @@ class Stand:
     def manage(self, *words: str) -> Figures:
         """One of the site's commands as a whole process."""
         argv = (sys.executable, str(ROOT / "manage.py"), *words)
-        return measure.run(argv, self.environment, self.folder)
+        return measure.run(argv, self.environment, self.folder, self.server.pid)
 
     def client(self, program: str, *words: str) -> Figures:
         """One of PostgreSQL's client programs as a whole process."""
-        return measure.run((str(self.bin / program), *words), self.environment, self.folder)
+        return measure.run((str(self.bin / program), *words), self.environment, self.folder, self.server.pid)
 
     def answer(self, *words: str) -> dict[str, Any]:
         """What a command of the site prints as JSON, not measured."""
