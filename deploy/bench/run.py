@@ -184,7 +184,7 @@ def _large_rows(
              lambda v: v <= 150, "Python and Django; nothing grows with the database"),
         _row(f"{what}: largest client program's peak memory",
              [one.children_memory / 1e6 for one in ours], "MB"),
-        _row(f"{what}: bytes written by a backup", [one.written / 1e6 for one in ours], "MB"),
+        _row(f"{what}: bytes written by a backup, as the system counts them", [one.written / 1e6 for one in ours], "MB"),
         _row(f"{what}: size of one copy", [sizes[0] / 1e6], "MB"),
         _row(f"{what}: size of the bare archive", [bare_file.stat().st_size / 1e6], "MB"),
         _row(f"{what}: bare pg_restore --single-transaction", [bare_back.wall], "s"),
