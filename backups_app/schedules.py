@@ -8,6 +8,7 @@ from datetime import UTC, datetime, time
 from typing import Any
 
 from croniter import croniter
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
 from django.utils import timezone, translation
@@ -187,8 +188,8 @@ def timing_of(schedule: Schedule) -> Timing:
 def change(schedule: Schedule, timing: Timing, *, user: AbstractBaseUser) -> Operation | None:
     """Give it another timing; the change stands in the audit history. None when nothing changes."""
     job = JOBS[str(schedule.name)]
-    # what is recorded is read by everybody: it is in one language
-    with transaction.atomic(), translation.override("en"):
+    # what is recorded is read by everybody: it is in the site's language
+    with transaction.atomic(), translation.override(settings.LANGUAGE_CODE):
         row = Schedule.objects.select_for_update().get(pk=schedule.pk)
         before = timing_of(row)
         if timing == before:

@@ -10,10 +10,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models import Q
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
@@ -340,8 +341,9 @@ def run_here(
 def perform(
     operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
 ) -> None:
-    """Do a claimed operation; its outcome stands in its row."""
-    with open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
+    """Do a claimed operation; its outcome stands in its row, in the site's language whoever asked for it."""
+    language = translation.override(settings.LANGUAGE_CODE)
+    with language, open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
         RUNNERS[operation.kind](journal)
 
 

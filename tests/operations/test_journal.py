@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
-from django.utils import timezone
+from django.utils import timezone, translation
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
@@ -18,7 +18,7 @@ from backups_app.errors import BadBackup, ClaimLost, QradminError, ServerUnavail
 from backups_app.models import Operation, Step
 from backups_app.operations import journal as journal_module
 from backups_app.operations.journal import Journal, open_journal, patiently
-from tests.operations.site import WHO, beside, wait_for
+from tests.operations.site import WHO, Site, beside, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -238,3 +238,10 @@ def test_a_claim_is_silent_only_after_two_minutes(operation: Operation) -> None:
 
     assert not Operation.objects.silent(now).exists()
     assert Operation.objects.silent(now + timedelta(seconds=121)).get() == operation
+
+
+def test_the_trail_is_in_the_site_s_language_whoever_asks(one_folder: Site) -> None:
+    with translation.override("de"):
+        operation = one_folder.attempt(tasks.request_prune(**WHO))
+
+    assert operation.steps.filter(what="Nothing to remove.").exists()
