@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.csrf import csrf_exempt
 
-from backups_app import tasks
+from backups_app import config, tasks
 from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
 from backups_app.admin.downloading import download
 from backups_app.admin.filters import BackupStateFilter
@@ -115,6 +115,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             return self._create(request)  # it needs no selected rows, which Django would insist on
         extra = {
             "may_create": may(request, "create_backup"),
+            "is_api_managed": config.api().is_managed,
             "may_check": may(request, "validate_backup"),
             "may_prune": may(request, "prune_backups"),
             "may_import": may(request, "import_backup"),

@@ -1,0 +1,57 @@
+"""Without a container for the API, every page on which that matters says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from tests.interface.conftest import make_backup, make_restore
+
+pytestmark = pytest.mark.django_db
+NOT_OFFERED = '<button type="button" class="act" disabled'
+
+
+@pytest.fixture(autouse=True)
+def no_container(settings: Any) -> Iterator[None]:
+    settings.API_CONTAINER = ""
+    cache.clear()
+    yield
+    cache.clear()
+
+
+@pytest.mark.parametrize("address", ["", "backups_app/backup/", "runbooks/upgrade/"])
+def test_a_production_safe_backup_is_not_offered_and_the_page_says_why(staff: Client, address: str) -> None:
+    page = staff.get(f"/{address}").content.decode()
+
+    assert NOT_OFFERED in page
+    assert "the API is not managed" in page
+    assert 'name="stop_api"' not in page
+
+
+@pytest.mark.parametrize("address", ["", "backups_app/backup/", "runbooks/upgrade/"])
+def test_with_a_container_it_is_offered(staff: Client, settings: Any, address: str) -> None:
+    settings.API_CONTAINER = "qr_generator_api"
+    settings.DOCKER_HOST = "unix:///nonexistent/docker.sock"
+
+    page = staff.get(f"/{address}").content.decode()
+
+    assert 'name="stop_api"' in page
+    assert NOT_OFFERED not in page
+
+
+def test_the_server_refuses_one_with_the_reason(staff: Client) -> None:
+    answer = staff.post("/backups_app/backup/create/", {"stop_api": "1"}, follow=True)
+
+    assert "API_CONTAINER" in answer.content.decode()
+
+
+def test_a_restore_and_an_undo_say_it(staff: Client) -> None:
+    backup = make_backup()
+    event = make_restore(backup)
+
+    for address in (f"backup/{backup.pk}/restore/", f"restoreevent/{event.pk}/undo/"):
+        assert "The API is not managed from here" in staff.get(f"/backups_app/{address}").content.decode()
