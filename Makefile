@@ -1,7 +1,7 @@
 # Everything a developer types. Each target makes the virtual environment it needs by itself.
 
 PYTHON ?= python3
-JOBS ?= 3
+JOBS ?= 4
 ARGS ?=
 
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes
