@@ -21,11 +21,12 @@ from backups_app.operations.api import api_stopped
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
 from backups_app.systems import processes, vault
-from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
+from backups_app.systems.postgres import activity, clients, commands, databases, manifest
 from backups_app.systems.postgres.connections import Server, program_problem
 from backups_app.systems.postgres.databases import DatabaseFacts
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.manifest import Manifest
+from backups_app.systems.postgres.reading_along import ReadingAlong, reading_along
 from backups_app.systems.processes import Finished, Running
 from backups_app.systems.waiting import Watch
 
@@ -48,8 +49,8 @@ def create_backup(journal: Journal) -> None:
 def take_backup(journal: Journal, *, origin: str) -> Backup:
     """
     1. Check server, client program and room.
-    2. Dump and count in one snapshot, into a temporary name.
-    3. Read the whole archive and sum its SHA-256.
+    2. Dump and count in one snapshot, into a temporary name, and read what is written already.
+    3. Read the archive to its end and sum its SHA-256.
     4. Flush, give the name, and write the record.
     5. Copy to every other location, with a description beside each copy.
 
@@ -65,12 +66,16 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
         working.check()
         _insist_on_room(working, live)
     name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)
-    with _recorded_as_leftover(journal, working, name), vault.working_file(working, name) as file:
+    with (
+        _recorded_as_leftover(journal, working, name),
+        vault.working_file(working, name) as file,
+        reading_along(reader, file.path) as reading,
+    ):
         with journal.stage("Dump and count in one snapshot"):
             compression = _compression(dumper)
             taken = _dump(journal, server, dumper, file.path, compression)
         with journal.stage("Read the whole archive"):
-            digest = _read_whole(journal, reader, file.path)
+            digest = _read_whole(journal, reading, file.path)
         backup = Backup(
             name=name,
             origin=origin,
@@ -174,24 +179,19 @@ def _insist_on_success(finished: Finished, server: Server, program: str) -> None
     raise problem
 
 
-def _read_whole(journal: Journal, reader: clients.Client, file: Path) -> str:
-    """Decompress everything while the same bytes are hashed; the SHA-256 in hex.
+def _read_whole(journal: Journal, reading: ReadingAlong, file: Path) -> str:
+    """The end of the reading that began with the dump, and the SHA-256 of the file in hex.
 
     An archive that was written a moment ago and cannot be read is the disk's fault.
     """
-    with processes.start(archive.read_whole_command(reader, file)) as reading:
-        digest = vault.sha256_of(file, watch=journal.watch)
-        while reading.poll() is None:
-            journal.watch()
-            time.sleep(0.01)
-        try:
-            archive.judge_reading(reading.finish(), reader, file)
-        except BadBackup as error:
-            raise StorageProblem(
-                "The archive that was just written cannot be read back: check the working location's disk.",
-                detail=error.detail or error.message,
-            ) from error
-    return digest
+    try:
+        reading.finish(journal.watch)
+    except BadBackup as error:
+        raise StorageProblem(
+            "The archive that was just written cannot be read back: check the working location's disk.",
+            detail=error.detail or error.message,
+        ) from error
+    return vault.sha256_of(file, watch=journal.watch)
 
 
 def _name_and_record(file: vault.WorkingFile, backup: Backup, working: vault.Location) -> Path:

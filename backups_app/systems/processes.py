@@ -53,9 +53,12 @@ class Finished:
 
 
 class Running:
-    """A program at work; leaving the ``with`` block in any way ends it and all its children."""
+    """A program at work; leaving the ``with`` block in any way ends it and all its children.
 
-    def __init__(self, command: Command, *, stdout_limit: int = 0) -> None:
+    A program that ``is_fed`` reads what the caller writes into ``stdin``, and ends when that is closed.
+    """
+
+    def __init__(self, command: Command, *, stdout_limit: int = 0, is_fed: bool = False) -> None:
         self.command = command
         self._stdout_limit = stdout_limit
         self._began = time.monotonic()
@@ -65,11 +68,12 @@ class Running:
             self._process = subprocess.Popen(
                 [*_dies_with_parent(), *command.argv],
                 env=_environment(command),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
                 stdout=self._stdout or subprocess.DEVNULL,
                 stderr=self._stderr,
                 start_new_session=True,
                 close_fds=True,
+                bufsize=0,
             )
         except BaseException:
             self._close_files()
@@ -78,6 +82,12 @@ class Running:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        if self._process.stdin is None:
+            raise ValueError("This program is not fed.")
+        return self._process.stdin
 
     def poll(self) -> int | None:
         """The exit status, or None while it works."""
@@ -129,16 +139,17 @@ class Running:
             self._stdout.close()
 
 
-def start(command: Command, *, stdout_limit: int = 0) -> Running:
+def start(command: Command, *, stdout_limit: int = 0, is_fed: bool = False) -> Running:
     """Start a program. MissingClient when there is no such program.
 
     Call it from the process's main thread: a child's parent-death signal follows the thread that
-    started it. ``stdout_limit``: bytes of standard output to keep; 0 throws it away.
+    started it. ``stdout_limit``: bytes of standard output to keep; 0 throws it away. ``is_fed``: the
+    caller writes its standard input.
     """
     program = command.argv[0]
     if shutil.which(program) is None:
         raise MissingClient(f"The program {program} is not on this machine.")
-    return Running(command, stdout_limit=stdout_limit)
+    return Running(command, stdout_limit=stdout_limit, is_fed=is_fed)
 
 
 def run(

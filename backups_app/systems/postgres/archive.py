@@ -9,7 +9,7 @@ from pathlib import Path
 from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, NoSpace
 from backups_app.systems.postgres import commands
 from backups_app.systems.postgres.clients import Client
-from backups_app.systems.processes import Command, Finished, Watch, no_watch, run
+from backups_app.systems.processes import Finished, Watch, no_watch, run
 
 MAGIC = b"PGDMP"
 CUSTOM_FORMAT = 1
@@ -54,7 +54,7 @@ def inspect(client: Client, file: Path, *, watch: Watch = no_watch) -> ArchiveFa
     by a newer pg_dump than ``client`` understands."""
     file_header_version(file)
     finished = run(commands.contents(client, file), watch=watch, stdout_limit=LIST_LIMIT)
-    _raise_unless_read(finished, client, file)
+    judge_reading(finished, client, file)
     text = finished.stdout.decode(errors="replace")
     return ArchiveFacts(
         database=_said(text, r"dbname: (.*)"),
@@ -77,55 +77,11 @@ def read_whole(client: Client, file: Path, *, watch: Watch = no_watch) -> None:
     (gzip's checksum is not looked at by pg_restore) is found by the SHA-256 and by the manifest.
     """
     file_header_version(file)
-    _raise_unless_read(run(commands.read_all(client, file), watch=watch), client, file)
-
-
-def read_whole_command(client: Client, file: Path) -> Command:
-    """The command behind `read_whole`, for callers that run it beside other work."""
-    return commands.read_all(client, file)
+    judge_reading(run(commands.read_all(client, file), watch=watch), client, file)
 
 
 def judge_reading(finished: Finished, client: Client, file: Path) -> None:
-    """What the end of `read_whole_command` says: nothing when all could be read, else as `read_whole`."""
-    _raise_unless_read(finished, client, file)
-
-
-def alembic_revision(
-    client: Client,
-    file: Path,
-    *,
-    watch: Watch = no_watch,
-    table: str = "alembic_version",
-    schema: str = "public",
-) -> str | None:
-    """The Alembic revision that the archive holds, read without restoring it; None when it has none."""
-    command = commands.table_data(client, file, schema=schema, table=table)
-    finished = run(command, watch=watch, stdout_limit=64 * 1024)
-    _raise_unless_read(finished, client, file)
-    rows = re.search(
-        r"^COPY [^\n]*FROM stdin;\n(.*?)^\\\.$",
-        finished.stdout.decode(errors="replace"),
-        re.MULTILINE | re.DOTALL,
-    )
-    lines = rows[1].split() if rows else []
-    return lines[0] if len(lines) == 1 else None
-
-
-def _refuse_other_files(name: str, head: bytes) -> None:
-    if not head:
-        raise BadBackup(f"{name} is empty.")
-    if head.startswith(MAGIC):
-        return
-    if MAGIC.startswith(head):
-        raise BadBackup(f"{name} is cut short: it ends within its first bytes.")
-    if b"PostgreSQL database dump" in head or re.match(rb"\s*(--|SET |CREATE |BEGIN|/\*|\\)", head):
-        raise BadBackup(
-            f"{name} is a plain SQL script, not a custom-format archive: load it with psql instead."
-        )
-    raise BadBackup(f"{name} is not a PostgreSQL archive: another program made it.")
-
-
-def _raise_unless_read(finished: Finished, client: Client, file: Path) -> None:
+    """What the end of a pg_restore that read all of ``file`` says: nothing, or what `read_whole` raises."""
     if finished.returncode == 0:
         return
     said = finished.stderr
@@ -151,6 +107,41 @@ def _raise_unless_read(finished: Finished, client: Client, file: Path) -> None:
             f"pg_restore was ended by signal {-finished.returncode} while it read {file.name}.", detail=said
         )
     raise BadBackup(f"{file.name} is damaged: it cannot be read to its end.", detail=said)
+
+
+def alembic_revision(
+    client: Client,
+    file: Path,
+    *,
+    watch: Watch = no_watch,
+    table: str = "alembic_version",
+    schema: str = "public",
+) -> str | None:
+    """The Alembic revision that the archive holds, read without restoring it; None when it has none."""
+    command = commands.table_data(client, file, schema=schema, table=table)
+    finished = run(command, watch=watch, stdout_limit=64 * 1024)
+    judge_reading(finished, client, file)
+    rows = re.search(
+        r"^COPY [^\n]*FROM stdin;\n(.*?)^\\\.$",
+        finished.stdout.decode(errors="replace"),
+        re.MULTILINE | re.DOTALL,
+    )
+    lines = rows[1].split() if rows else []
+    return lines[0] if len(lines) == 1 else None
+
+
+def _refuse_other_files(name: str, head: bytes) -> None:
+    if not head:
+        raise BadBackup(f"{name} is empty.")
+    if head.startswith(MAGIC):
+        return
+    if MAGIC.startswith(head):
+        raise BadBackup(f"{name} is cut short: it ends within its first bytes.")
+    if b"PostgreSQL database dump" in head or re.match(rb"\s*(--|SET |CREATE |BEGIN|/\*|\\)", head):
+        raise BadBackup(
+            f"{name} is a plain SQL script, not a custom-format archive: load it with psql instead."
+        )
+    raise BadBackup(f"{name} is not a PostgreSQL archive: another program made it.")
 
 
 def _said(text: str, pattern: str) -> str:

@@ -67,6 +67,11 @@ def read_all(client: Client, file: Path) -> Command:
     return Command((str(client.path), "--file=/dev/null", str(file)))
 
 
+def read_all_fed(client: Client) -> Command:
+    """The same with an archive that comes by standard input."""
+    return Command((str(client.path), "--file=/dev/null"))
+
+
 def contents(client: Client, file: Path) -> Command:
     """List what ``file`` holds."""
     return Command((str(client.path), "--list", str(file)))

@@ -59,7 +59,7 @@ SELECT set_config(s.name, w.value, %s)
 """
 
 _TABLE_STATE = """
-SELECT count(*), coalesce(sum({hash}::numeric), 0)::text FROM ONLY {table} AS {alias}
+SELECT count(*), coalesce(sum({hash}), 0)::text FROM ONLY {table} AS {alias}
 """
 
 # By their text any rows can be compared. Where equal values are the same to the last bit, PostgreSQL's own
@@ -79,7 +79,7 @@ WITH RECURSIVE piece(oid, start, hash, is_full) AS (
       FROM piece p, LATERAL ({next}) h
      WHERE p.is_full
 )
-SELECT count(*) FILTER (WHERE start = 0), coalesce(sum(hash::numeric), 0)::text FROM piece
+SELECT count(*) FILTER (WHERE start = 0), coalesce(sum(hash), 0)::text FROM piece
 """
 _LARGE_OBJECT_PIECE = """
 SELECT hashtextextended(concat_ws(':', {oid}, {start}, encode(d.bytes, 'hex')) COLLATE "C", 0) AS hash,
