@@ -38,7 +38,7 @@ RUN --mount=type=secret,id=ca_bundle set -eu; \
     apt-get ${trust:-} install -q -y --no-install-recommends "$@"; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*; \
     useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent qradmin; \
-    install -d -m 0700 -o qradmin -g qradmin /backups
+    install -d -m 0700 -o qradmin -g qradmin /backups /uploads
 
 COPY --from=packages /opt/qradmin /opt/qradmin
 COPY . /app

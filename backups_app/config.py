@@ -106,6 +106,21 @@ def upload_limit_bytes() -> int:
     return int(settings.UPLOAD_LIMIT_MB) * 1024 * 1024
 
 
+def upload_folder() -> Path:
+    """Where the web process leaves an uploaded file for the worker; both have to see it.
+
+    NotConfigured when it is not set and the first storage location is not a folder of this machine.
+    """
+    if settings.UPLOAD_FOLDER:
+        return Path(settings.UPLOAD_FOLDER)
+    working, *_others = location_specs()
+    if working.folder is None:
+        raise NotConfigured(
+            f"The first storage location, {working.alias}, is no folder of this machine: set UPLOAD_FOLDER."
+        )
+    return working.folder
+
+
 def client_folders() -> tuple[Path, ...]:
     """Where pg_dump and pg_restore are looked for before anywhere else."""
     return tuple(Path(folder) for folder in settings.POSTGRES_CLIENT_FOLDERS)

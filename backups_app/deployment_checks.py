@@ -24,13 +24,13 @@ def check_environment(app_configs: Any, **_options: Any) -> Sequence[CheckMessag
     noted = [
         Error(problem.message, hint=problem.hint, id=problem.id) for problem in settings.ENVIRONMENT_PROBLEMS
     ]
-    return [*noted, *_addresses(), *_keys(), *_site_file(), *_client_folders()]
+    return [*noted, *_addresses(), *_keys(), *_site_file(), *_client_folders(), *_upload_path()]
 
 
 @register(deploy=True)
 def check_machine(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:  # noqa: ARG001
     """What only the machine can tell: asked by ``check --deploy``, as the container does when it starts."""
-    return [*_writable_folders(), *_static_files()]
+    return [*_writable_folders(), *_upload_folder(), *_static_files()]
 
 
 def _addresses() -> Iterator[CheckMessage]:
@@ -120,6 +120,25 @@ def _writable_folders() -> Iterator[CheckMessage]:
                 hint="The folder or volume has to belong to the user of this service.",
                 id="qradmin.E045",
             )
+
+
+def _upload_path() -> Iterator[CheckMessage]:
+    if settings.UPLOAD_FOLDER and not Path(settings.UPLOAD_FOLDER).is_absolute():
+        yield Error(
+            "UPLOAD_FOLDER is not a whole path.",
+            hint="It has to look like /var/lib/qradmin/uploads: the web process and the worker both use it.",
+            id="qradmin.E048",
+        )
+
+
+def _upload_folder() -> Iterator[CheckMessage]:
+    folder = settings.UPLOAD_FOLDER
+    if folder and not (Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        yield Error(
+            f"UPLOAD_FOLDER, {folder}, is not a folder that this user may write to.",
+            hint="The folder or volume has to belong to the user of this service.",
+            id="qradmin.E049",
+        )
 
 
 def _static_files() -> Iterator[CheckMessage]:

@@ -116,6 +116,7 @@ BACKUP_LOCATIONS = env.str("BACKUP_LOCATIONS", default=f"working={BASE_DIR / 'va
 BACKUP_COMPRESSION = env.str("BACKUP_COMPRESSION", default="best")
 # The largest file that may be uploaded, in MB of 1024 KB.
 UPLOAD_LIMIT_MB = env.int("UPLOAD_LIMIT_MB", default=1024, least=1)
+UPLOAD_FOLDER = env.str("UPLOAD_FOLDER", default="")
 BACKUP_KEEP = env.str("BACKUP_KEEP", default="5")
 SITE_BACKUP_KEEP = env.int("SITE_BACKUP_KEEP", default=7, least=1)
 BACKUP_KEEP_DAILY = env.str("BACKUP_KEEP_DAILY", default="0")

@@ -29,8 +29,8 @@ TEMPLATE = "admin/backups_app/backup/import.html"
 FIELD = "file"
 
 
-class UploadToWorkingLocation(FileUploadHandler):
-    """Writes the one file of the form straight into the working location, mode 0600, up to the limit.
+class UploadToFolder(FileUploadHandler):
+    """Writes the one file of the form straight into the folder for uploads, mode 0600, up to the limit.
 
     ``problem`` says in a sentence why there is no file; ``discard()`` removes it unless it was handed over.
     """
@@ -53,7 +53,7 @@ class UploadToWorkingLocation(FileUploadHandler):
         if int(self.content_length or 0) > self._limit + 1024 * 1024:
             self._refuse(_too_large())
         try:
-            self.path, self._file = vault.new_upload(config.locations()[0])
+            self.path, self._file = vault.new_upload(config.upload_folder())
         except QradminError as error:
             self._refuse(error.message)
 
@@ -103,7 +103,7 @@ def import_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse
     if request.method != "POST":
         return _page(admin, request)
     try:
-        handler = UploadToWorkingLocation(request)
+        handler = UploadToFolder(request)
     except QradminError as error:
         return _page(admin, request, problem=error.message)
     request.upload_handlers = [handler]
@@ -118,9 +118,7 @@ def import_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse
         handler.discard()
 
 
-def _accept(
-    admin: ReadOnlyAdmin[Any], request: HttpRequest, handler: UploadToWorkingLocation
-) -> HttpResponse:
+def _accept(admin: ReadOnlyAdmin[Any], request: HttpRequest, handler: UploadToFolder) -> HttpResponse:
     is_there = FIELD in request.FILES  # reads the body
     if handler.problem:
         return _page(admin, request, problem=handler.problem)

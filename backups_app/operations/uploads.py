@@ -32,7 +32,7 @@ def import_upload(journal: Journal) -> None:
     """
     journal.consequence = "Nothing was imported."
     working, *_others = config.locations()
-    path = vault.find_upload(working, str(journal.operation.parameters["upload"]))
+    path = vault.find_upload(config.upload_folder(), str(journal.operation.parameters["upload"]))
     try:
         journal.note(f"It was uploaded as “{journal.operation.parameters.get('original', '')}”.")
         with _spoken_of(path):
@@ -55,8 +55,7 @@ def sweep_forgotten() -> None:
     """Uploads whose operation has ended, or that nobody finished."""
     active = Operation.objects.active().filter(kind=Operation.Kind.IMPORT)
     keep = {str(parameters.get("upload")) for parameters in active.values_list("parameters", flat=True)}
-    working, *_others = config.locations()
-    vault.sweep_uploads(working, FORGOTTEN_AFTER_SECONDS, keep=keep)
+    vault.sweep_uploads(config.upload_folder(), FORGOTTEN_AFTER_SECONDS, keep=keep)
 
 
 def _insist_on_new(digest: str) -> None:

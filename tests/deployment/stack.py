@@ -16,7 +16,7 @@ from typing import Any
 
 from docker.models.containers import Container
 
-from deploy.demo.browser import Browser
+from deploy.demo.browser import Browser, Page
 from tests.deployment.engine import HAPROXY, POSTGRES, ROOT
 from tests.docker_engine import Engine
 
@@ -29,6 +29,12 @@ COUNT = "SELECT (SELECT count(*) FROM qr_codes), (SELECT count(*) FROM scan_logs
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
+
+
+def _operation_of(page: Page) -> int:
+    found = re.search(r"/operation/(\d+)/", page.path)
+    assert found, f"{page.status} at {page.path}: {page.text[-1500:]}"
+    return int(found[1])
 
 
 @dataclass
@@ -143,10 +149,11 @@ class Deployment:
 
     def ask(self, path: str, **fields: str) -> int:
         """Send a form; the number of the operation whose page the site answers with."""
-        page = self.staff.send(path, **fields)
-        found = re.search(r"/operation/(\d+)/", page.path)
-        assert found, f"{path}: {page.status} at {page.path}: {page.text[-1500:]}"
-        return int(found[1])
+        return _operation_of(self.staff.send(path, **fields))
+
+    def hand_in(self, name: str, content: bytes) -> int:
+        """Upload a file through the import page; the number of the operation that takes it in."""
+        return _operation_of(self.staff.hand_in("/backups_app/backup/import/", name, content))
 
     def look_at(self, operation: int) -> dict[str, Any]:
         page = self.staff.open(f"/backups_app/operation/{operation}/progress/")

@@ -119,6 +119,20 @@ def test_a_file_of_the_old_scripts_is_taken_along_as_the_page_says(stack: Deploy
     assert mode.split() == ["600", "qradmin"]
 
 
+def test_a_file_is_uploaded_through_the_page_although_the_web_process_only_reads_the_backups(
+    stack: Deployment,
+) -> None:
+    dumped = stack.output("demo-postgres", "pg_dump", "-U", "qr_admin", *OLD_FLAGS, "qrdb")
+    before = _files(stack)
+
+    taken = stack.hand_in("theirs.sql", dumped)
+
+    assert stack.finish(taken) == "succeeded", stack.look_at(taken)
+    (name,) = {name for name in _files(stack) if name not in before and name.endswith(".sql")}
+    assert stack.manage("validate_backup", name)["state"] == "succeeded"
+    assert stack.run("worker", "ls", "-A", "/uploads")[1].split() == []
+
+
 def test_the_api_is_stopped_and_started_by_hand_through_the_worker(stack: Deployment) -> None:
     stop = stack.ask("/backups_app/operation/api/stop/", reason="Tried in containers")
     stopped = stack.finish(stop), stack.container("demo-api").attrs["State"]["Running"]

@@ -95,12 +95,12 @@ def test_a_file_over_the_limit_is_refused_and_nothing_is_left(
 ) -> None:
     settings.UPLOAD_LIMIT_MB = 1
     if not is_told:
-        real = uploading.UploadToWorkingLocation.new_file
+        real = uploading.UploadToFolder.new_file
 
         def new_file(handler: Any, *words: Any, **more: Any) -> None:
             real(handler, *words[:3], None, *words[4:], **more)
 
-        monkeypatch.setattr(uploading.UploadToWorkingLocation, "new_file", new_file)
+        monkeypatch.setattr(uploading.UploadToFolder, "new_file", new_file)
 
     answer = upload(staff, HEAD + bytes(3 * 1024 * 1024))
 
@@ -137,6 +137,28 @@ def test_an_upload_without_its_token_is_refused_and_nothing_is_left(log_in: Log_
 
 def test_a_working_location_that_is_missing_is_said(staff: Client, folder: Path) -> None:
     folder.rmdir()
+
+    answer = upload(staff, HEAD)
+
+    assert answer.status_code == 422
+    assert "does not exist" in answer.content.decode()
+
+
+def test_a_web_process_that_may_not_write_to_the_backups_takes_an_upload_elsewhere(
+    staff: Client, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    settings.UPLOAD_FOLDER = str(tmp_path / "uploads")
+    (tmp_path / "uploads").mkdir()
+
+    assert upload(staff, HEAD).status_code == 302
+    assert len(list((tmp_path / "uploads").iterdir())) == 1
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_for_uploads_that_is_missing_is_said(
+    staff: Client, folder: Path, settings: Settings, tmp_path: Path
+) -> None:
+    settings.UPLOAD_FOLDER = str(tmp_path / "missing")
 
     answer = upload(staff, HEAD)
 

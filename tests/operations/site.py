@@ -59,7 +59,7 @@ class Site:
 
     def upload(self, content: bytes, original: str = "theirs.sql") -> Operation:
         """What the page does with a file that was handed in."""
-        path, file = vault.new_upload(config.locations()[0])
+        path, file = vault.new_upload(config.upload_folder())
         with file:
             file.write(content)
         return self.attempt(tasks.request_import_upload(path.name, original=original, **WHO))

@@ -370,7 +370,7 @@ def test_forgotten_uploads_are_swept_and_waiting_ones_are_not(site: Site) -> Non
     from backups_app.operations import uploads
     from backups_app.systems import vault
 
-    made = [vault.new_upload(config.locations()[0]) for _ in range(3)]
+    made = [vault.new_upload(config.upload_folder()) for _ in range(3)]
     for path, file in made:
         file.close()
         os.utime(path, (0, 0))
@@ -384,6 +384,19 @@ def test_forgotten_uploads_are_swept_and_waiting_ones_are_not(site: Site) -> Non
     assert [path.exists() for path in (forgotten, waiting, recent)] == [False, True, True]
     for path in (waiting, recent, site.working / ".notes"):
         path.unlink()
+
+
+def test_an_upload_may_wait_in_a_folder_of_its_own(
+    site: Site, dump: bytes, settings: Settings, tmp_path: Path
+) -> None:
+    settings.UPLOAD_FOLDER = str(tmp_path / "uploads")
+    (tmp_path / "uploads").mkdir()
+
+    operation = site.upload(dump)
+
+    assert operation.state == "succeeded", operation.error
+    assert list((tmp_path / "uploads").iterdir()) == []
+    assert [path.stat().st_mode & 0o777 for path in site.working.glob("qrdb_*")] == [0o600, 0o600]
 
 
 @pytest.mark.parametrize("name", ["../x", "qrdb_20250101_000000.sql", ".qradmin-upload-", "/etc/passwd"])

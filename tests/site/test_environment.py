@@ -189,6 +189,7 @@ def test_a_secret_key_in_a_file_is_enough(run: Run, tmp_path: Path) -> None:
         ("DOCKER_HOST", "/var/run/docker.sock", "qradmin.E041"),
         ("QUEUE_REDIS_URL", "redis:6379", "qradmin.E047"),
         ("S3_ACCESS_KEY", "half", "qradmin.E042"),
+        ("UPLOAD_FOLDER", "uploads", "qradmin.E048"),
         ("POSTGRES_CLIENT_FOLDERS", ["/nowhere"], "qradmin.W044"),
     ],
 )
@@ -224,6 +225,16 @@ def test_a_backup_folder_that_cannot_be_used_is_named(settings: Settings, tmp_pa
 
     assert found.id == "qradmin.E045"
     assert "first" in found.msg
+
+
+def test_a_folder_for_uploads_that_cannot_be_used_is_named(settings: Settings, tmp_path: Path) -> None:
+    settings.BACKUP_LOCATIONS = f"first={tmp_path}"
+    settings.UPLOAD_FOLDER = str(tmp_path / "missing")
+
+    (found,) = deployment_checks.check_machine(None)
+
+    assert found.id == "qradmin.E049"
+    assert str(tmp_path / "missing") in found.msg
 
 
 def test_missing_static_files_are_named(settings: Settings, tmp_path: Path) -> None:
