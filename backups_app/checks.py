@@ -74,4 +74,5 @@ _READ: tuple[Callable[[], object], ...] = (
     config.migrate_command,
     config.content_alarm_share,
     config.retention,
+    config.known_revisions,
 )

@@ -16,6 +16,7 @@ from backups_app.admin.base import who
 from backups_app.errors import QradminError
 from backups_app.forms import RestoreForm, TypedForm
 from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.operations import revisions
 from backups_app.operations.preview import compare_rows, look_at_live
 from backups_app.presentation import surroundings
 
@@ -32,9 +33,8 @@ def restore_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup
         return redirect("admin:backups_app_backup_change", backup.pk)
     live = look_at_live(since=backup.created_at)
     is_api_managed = bool(settings.API_CONTAINER)
-    differs = bool(live.facts) and live.revision != backup.revision
-    expected = settings.EXPECTED_REVISION
-    offers_migrations = is_api_managed and (differs or bool(expected and backup.revision != expected))
+    revision = revisions.compare_with(live.revision if live.facts else settings.EXPECTED_REVISION, backup)
+    offers_migrations = is_api_managed and revision.offers_migrations
     form = RestoreForm(
         request.POST or None, request=request, expected=backup.name, offers_migrations=offers_migrations
     )
@@ -60,7 +60,7 @@ def restore_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup
         "lost": sum(max(0, -(change.difference or 0)) for change in changes),
         "gained": sum(max(0, change.difference or 0) for change in changes),
         "is_known": live.rows is not None and backup.manifest is not None,
-        "revision_differs": differs,
+        "revision": revision,
         "offers_migrations": offers_migrations,
         "is_api_managed": is_api_managed,
         "keep_hours": settings.REPLACED_DATABASE_HOURS,

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from backups_app import config
-from backups_app.errors import QradminError, TimeLimitReached
+from backups_app.errors import QradminError
 from backups_app.systems.postgres import databases, preflight, recent
 from backups_app.systems.postgres.databases import DatabaseFacts
 from backups_app.systems.postgres.recent import Newest
-from backups_app.systems.waiting import Watch
+from backups_app.systems.waiting import patience
 
 COUNTING_SECONDS = 10.0
 
@@ -54,7 +53,7 @@ def look_at_live(*, since: datetime | None = None) -> LiveView:
     except QradminError as error:
         return LiveView(trouble=error.message)
     try:
-        rows = databases.row_counts(server, watch=_patience(COUNTING_SECONDS))
+        rows = databases.row_counts(server, watch=patience(COUNTING_SECONDS, "Counting the live rows"))
     except QradminError as error:
         return LiveView(None, revision, facts, problems, newest, error.message)
     return LiveView(rows, revision, facts, problems, newest)
@@ -72,13 +71,3 @@ def compare_rows(live: dict[str, int] | None, then: dict[str, int] | None) -> li
         for name in names
     ]
     return sorted(changes, key=lambda change: -abs(change.difference or 0))
-
-
-def _patience(seconds: float) -> Watch:
-    deadline = time.monotonic() + seconds
-
-    def watch() -> None:
-        if time.monotonic() > deadline:
-            raise TimeLimitReached(f"Counting the live rows took longer than {seconds:g} seconds.")
-
-    return watch

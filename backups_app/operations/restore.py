@@ -20,7 +20,7 @@ from backups_app.errors import (
 )
 from backups_app.models import Backup, RestoreEvent
 from backups_app.operations import api as api_lifecycle
-from backups_app.operations import validation
+from backups_app.operations import revisions, validation
 from backups_app.operations.api import Downtime
 from backups_app.operations.backup import take_backup
 from backups_app.operations.journal import Journal, patiently
@@ -55,6 +55,7 @@ def restore_backup(journal: Journal) -> None:
     server = config.managed_database()
     try:
         _record_present_state(journal, event, server)
+        _compare_revisions(journal, backup)
         with staged_copy(journal, backup, server, is_drill=False) as staged:
             _insist_on_sound_copy(journal, staged)
             _take_safety_backup(journal, event)
@@ -105,6 +106,14 @@ def _record_present_state(journal: Journal, event: RestoreEvent, server: Server)
             if not journal.operation.parameters.get("without_safety_backup"):
                 raise
             journal.warn(f"The rows of the live database cannot be counted: {error.message}")
+
+
+def _compare_revisions(journal: Journal, backup: Backup) -> None:
+    """What was said of the revisions before the restore was confirmed stands in the trail as well."""
+    with suppress(EnvironmentProblem):
+        found = revisions.compare_with_live(backup)
+        if found.advice:
+            journal.note(found.advice, level="warning" if found.is_warning else "info")
 
 
 def _insist_on_a_live_database(server: Server) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from django.utils.translation import gettext as _
+
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import Backup
-from backups_app.systems.postgres import archive, clients
-from backups_app.systems.waiting import Watch, no_watch
+from backups_app.systems.postgres import archive, clients, recent
+from backups_app.systems.waiting import Watch, no_watch, patience
+
+READING_SECONDS = 5.0
 
 Relation = Literal["same", "older", "newer", "unknown"]
 
@@ -42,19 +46,24 @@ def compare(backup: str | None, live: str | None) -> Comparison:
     return Comparison(relation, backup, live, _advice(relation, backup, live))
 
 
+def compare_with(live: str, backup: Backup) -> Comparison:
+    """The backup's revision, by its record or by its archive, against the live database's, within seconds."""
+    return compare(revision_of(backup, watch=patience(READING_SECONDS, "Reading the revision")), live)
+
+
+def compare_with_live(backup: Backup) -> Comparison:
+    """The same, asking the live database. EnvironmentProblem when it cannot be asked."""
+    return compare_with(recent.revision(config.managed_database()), backup)
+
+
 def revision_of(backup: Backup, *, watch: Watch = no_watch) -> str:
     """The backup's revision by its record, else read from its archive without restoring it.
 
-    Empty when neither says it, or no copy of the file lies in a folder of this machine. What was read is
-    kept in the record.
+    Empty when neither says it, or no copy of the file lies in a folder of this machine.
     """
     if backup.revision or not backup.is_present:
         return backup.revision
-    found = _read(backup, watch)
-    if found:
-        Backup.objects.filter(pk=backup.pk).update(revision=found)
-        backup.revision = found
-    return found
+    return _read(backup, watch)
 
 
 def _relation(backup: str, live: str, known: tuple[str, ...]) -> Relation:
@@ -66,23 +75,25 @@ def _relation(backup: str, live: str, known: tuple[str, ...]) -> Relation:
 
 
 def _advice(relation: Relation, backup: str, live: str) -> str:
-    if relation == "older":
-        return (
-            f"The backup is at the older migration revision {backup}, the live database at {live}:"
+    if relation == "same":
+        return ""
+    texts = {
+        "older": _(
+            "The backup is at the older migration revision %(backup)s, the live database at %(live)s:"
             " choose whether the migrations are run after the restore."
-        )
-    if relation == "newer":
-        return (
-            f"The backup is at the migration revision {backup}, newer than the live database's {live}:"
+        ),
+        "newer": _(
+            "The backup is at the migration revision %(backup)s, newer than the live database's %(live)s:"
             " an API that does not know it may fail to start or damage the data. Update the API first."
-        )
-    if relation == "unknown":
-        return (
-            f"The backup's migration revision is {backup or 'not known'}, the live database's"
-            f" {live or 'not known'}, and KNOWN_REVISIONS does not say which one is older:"
-            " make sure that the API knows the backup's revision before you restore."
-        )
-    return ""
+        ),
+        "unknown": _(
+            "The backup's migration revision is %(backup)s, the live database's %(live)s, and"
+            " KNOWN_REVISIONS does not say which one is older: make sure that the API knows the backup's"
+            " revision before you restore."
+        ),
+    }
+    not_known = _("not known")
+    return texts[relation] % {"backup": backup or not_known, "live": live or not_known}
 
 
 def _read(backup: Backup, watch: Watch) -> str:

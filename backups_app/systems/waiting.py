@@ -8,6 +8,8 @@ from concurrent.futures import Future, wait
 from threading import Thread
 from typing import TypeVar
 
+from backups_app.errors import TimeLimitReached
+
 T = TypeVar("T")
 Watch = Callable[[], None]
 
@@ -16,6 +18,17 @@ WATCH_SECONDS = 0.1
 
 def no_watch() -> None:
     """Let the work go on to its end."""
+
+
+def patience(seconds: float, what: str) -> Watch:
+    """A watch that raises TimeLimitReached, with ``what`` as its subject, when so much time has passed."""
+    deadline = time.monotonic() + seconds
+
+    def watch() -> None:
+        if time.monotonic() > deadline:
+            raise TimeLimitReached(f"{what} took longer than {seconds:g} seconds.")
+
+    return watch
 
 
 def answer(

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 import pytest
+from django.core.management import call_command
+from django.test import Client
 from pytest_django.fixtures import Settings
 
 from backups_app import config
 from backups_app.errors import NotConfigured
-from backups_app.models import Backup
+from backups_app.models import Backup, Operation
 from backups_app.operations import revisions
+from tests.interface.conftest import make_user
 from tests.operations.site import Site
 
 OLD, HEAD = "d59b26b7dd93", "8d13a4dfeb1d"
@@ -60,7 +66,86 @@ def test_a_revision_that_the_record_lacks_is_read_from_the_archive(plain_site: S
     found = revisions.revision_of(backup)
 
     assert found == OLD
-    assert Backup.objects.get(pk=backup.pk).revision == OLD
     (plain_site.working / backup.name).unlink()
-    Backup.objects.filter(pk=backup.pk).update(revision="")
-    assert revisions.revision_of(Backup.objects.get(pk=backup.pk)) == ""
+    assert revisions.revision_of(backup) == ""
+
+
+@pytest.fixture
+def restore_page(plain_site: Site, settings: Settings, client: Client) -> Callable[[Backup], str]:
+    """A function: the text of the page before a restore, with the API managed."""
+    settings.API_CONTAINER = "qr_generator_api"
+    settings.DOCKER_HOST = "unix:///nonexistent/docker.sock"
+    client.force_login(make_user("superuser"))
+
+    def opened(backup: Backup) -> str:
+        answer = client.get(f"/backups_app/backup/{backup.pk}/restore/")
+        assert answer.status_code == 200
+        return answer.content.decode()
+
+    return opened
+
+
+def set_revision(site: Site, revision: str) -> None:
+    site.execute(f"UPDATE alembic_version SET version_num = '{revision}'")
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "word", "advice", "is_offered"),
+    [
+        (HEAD, HEAD, "equal", "", False),
+        (OLD, HEAD, "older", "choose whether the migrations are run after the restore", True),
+        (HEAD, OLD, "newer", "Update the API first", False),
+        ("abc", HEAD, "not comparable", "make sure that the API knows", False),
+    ],
+)
+def test_the_page_before_a_restore_compares_the_revisions(
+    plain_site: Site,
+    restore_page: Callable[[Backup], str],
+    then: str,
+    now: str,
+    word: str,
+    advice: str,
+    is_offered: bool,
+) -> None:
+    set_revision(plain_site, then)
+    backup = plain_site.backup()
+    set_revision(plain_site, now)
+
+    page = restore_page(backup)
+
+    assert f">{word}</span>" in page
+    assert advice in page
+    assert ('name="run_migrations"' in page) is is_offered
+    assert ("The migration revisions do not fit." in page) is (word in {"newer", "not comparable"})
+
+
+def test_the_page_reads_the_revision_from_the_archive_where_the_record_lacks_it(
+    plain_site: Site, restore_page: Callable[[Backup], str]
+) -> None:
+    set_revision(plain_site, OLD)
+    backup = plain_site.backup()
+    set_revision(plain_site, HEAD)
+    Backup.objects.filter(pk=backup.pk).update(revision="", manifest=None)
+
+    page = restore_page(Backup.objects.get(pk=backup.pk))
+
+    assert f"<code>{OLD}</code>" in page
+    assert ">older</span>" in page
+    assert Backup.objects.get(pk=backup.pk).revision == "", "a page that is opened changes nothing"
+
+
+def test_the_command_says_how_the_revisions_compare_and_so_does_the_trail(
+    plain_site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_revision(plain_site, OLD)
+    backup = plain_site.backup()
+    set_revision(plain_site, HEAD)
+
+    call_command("restore", backup.name, "--reason", "a test", "--yes", "--json")
+
+    told = capsys.readouterr()
+    advice = f"The backup is at the older migration revision {OLD}"
+    assert advice in told.err
+    assert json.loads(told.out)["state"] == "succeeded"
+    trail = Operation.objects.get(kind="restore").steps.values_list("what", flat=True)
+    assert any(line.startswith(advice) for line in trail)

@@ -7,8 +7,10 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from backups_app import config, tasks
+from backups_app.errors import EnvironmentProblem
 from backups_app.management.operation_command import OperationCommand
-from backups_app.models import Operation
+from backups_app.models import Backup, Operation
+from backups_app.operations import revisions
 
 
 class Command(OperationCommand):
@@ -30,6 +32,9 @@ class Command(OperationCommand):
 
     def request(self, options: dict[str, Any], **who: Any) -> Operation:
         found = tasks.find_backup(options["name"])
+        advice = _advice(found)
+        if advice:
+            sys.stderr.write(f"{advice}\n")
         if not options["yes"]:
             _confirm(found.name)
         return tasks.request_restore(
@@ -39,6 +44,14 @@ class Command(OperationCommand):
             without_safety_backup=options["without_safety_backup"],
             **who,
         )
+
+
+def _advice(backup: Backup) -> str:
+    """What there is to know about the migration revisions; nothing while the live one cannot be asked."""
+    try:
+        return revisions.compare_with_live(backup).advice
+    except EnvironmentProblem:
+        return ""
 
 
 def _confirm(name: str) -> None:
