@@ -44,8 +44,9 @@ class Browser:
 
     def hand_in(self, path: str, name: str, content: bytes) -> Page:
         """POST a form whose field ``file`` is a file."""
-        fields = [("csrfmiddlewaretoken", self._token), ("file", (name, content))]
-        data, kind = urllib3.encode_multipart_formdata(fields)
+        data, kind = urllib3.encode_multipart_formdata(
+            {"csrfmiddlewaretoken": self._token, "file": (name, content)}
+        )
         return self._fetch(urllib.request.Request(self._address + path, data, {"Content-Type": kind}))
 
     @property
