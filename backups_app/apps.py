@@ -42,4 +42,4 @@ def _start_beat(**_signal: Any) -> None:
     """Each worker process shows that it lives, and looks after those that do so no more."""
     from backups_app.operations import housekeeping, liveness
 
-    liveness.start_beat(housekeeping.rescue)
+    liveness.start_beat(housekeeping.rescue, housekeeping.start_the_api_again)

@@ -185,6 +185,9 @@ def api() -> Api:
         health_url=settings.API_HEALTH_URL or None,
         stop_grace_seconds=settings.API_STOP_GRACE,
         healthy_timeout_seconds=settings.API_HEALTHY_TIME_LIMIT,
+        probe_timeout_seconds=settings.API_ANSWER_TIME_LIMIT,
+        engine_timeout_seconds=settings.DOCKER_TIME_LIMIT,
+        program_timeout_seconds=settings.API_MIGRATE_TIME_LIMIT,
     )
 
 

@@ -36,7 +36,10 @@ class BackupAdminSite(AdminSite):
     enable_nav_sidebar = False
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
-        return super().each_context(request) | {"tabs": _tabs(request)}
+        return super().each_context(request) | {
+            "tabs": _tabs(request),
+            "is_api_managed": bool(settings.API_CONTAINER),
+        }
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """The overview."""

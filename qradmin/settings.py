@@ -156,6 +156,9 @@ API_HEALTH_URL = env.str("API_HEALTH_URL", default="")
 API_MIGRATE_COMMAND = env.str("API_MIGRATE_COMMAND", default="alembic upgrade head")
 API_STOP_GRACE = env.int("API_STOP_GRACE", default=10)
 API_HEALTHY_TIME_LIMIT = env.int("API_HEALTHY_TIME_LIMIT", default=120, least=1)
+API_ANSWER_TIME_LIMIT = env.int("API_ANSWER_TIME_LIMIT", default=5, least=1)
+API_MIGRATE_TIME_LIMIT = env.int("API_MIGRATE_TIME_LIMIT", default=300, least=1)
+DOCKER_TIME_LIMIT = env.int("DOCKER_TIME_LIMIT", default=30, least=1)
 DOCKER_HOST = env.str("DOCKER_HOST", default="")
 
 # --- Object stores ----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
 
 QUEUED_FOR_AT_MOST = timedelta(hours=6)
-SILENT_FOR = timedelta(minutes=2)
+SILENT_FOR = timedelta(seconds=90)
 UNSTARTED_FOR = timedelta(minutes=1)
 
 
@@ -33,12 +33,21 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
     def running(self) -> Self:
         return self.filter(state=Operation.State.RUNNING)
 
+    def owing_the_api(self) -> Self:
+        """Those that stopped the API and have to start it again."""
+        return self.filter(api_stop_intended=True)
+
+    def take_api_start(self, pk: int, now: datetime, *, until: datetime) -> bool:
+        """Whether the caller is to start the API for an operation now; nobody else is before ``until``."""
+        free = Q(api_retry_at=None) | Q(api_retry_at__lte=now)
+        return bool(self.owing_the_api().filter(free, pk=pk).update(api_retry_at=until))
+
     def waiting(self, now: datetime) -> Self:
         """Queued, and still wanted."""
         return self.filter(state=Operation.State.QUEUED, expires_at__gt=now).order_by("created_at", "pk")
 
     def silent(self, now: datetime, *, silent_for: timedelta = SILENT_FOR) -> Self:
-        """Running by their state, but without a sign of life for two minutes, or as long as is said."""
+        """Running by their state, but without a sign of life for so long."""
         return self.running().filter(heartbeat_at__lt=now - silent_for)
 
     def claim(self, pk: int, *, host: str, pid: int) -> Operation | None:
@@ -188,6 +197,8 @@ class Operation(Kept):
     progress_unit = models.CharField(_("unit"), max_length=20, blank=True)
     is_past_cancelling = models.BooleanField(_("can no longer be cancelled"), default=False)
     api_stop_intended = models.BooleanField(_("has to start the API again"), default=False)
+    api_stopped_at = models.DateTimeField(_("stopped the API"), null=True, blank=True)
+    api_retry_at = models.DateTimeField(_("next try to start the API"), null=True, blank=True)
     leftovers = models.JSONField(_("to be cleaned up"), default=list, blank=True)
 
     error = models.TextField(_("error"), blank=True)
@@ -212,6 +223,9 @@ class Operation(Kept):
         indexes = (
             models.Index(fields=["state", "created_at"]),
             models.Index(fields=["kind", "-created_at"]),
+            models.Index(
+                fields=["api_stop_intended"], condition=Q(api_stop_intended=True), name="owing_the_api"
+            ),
         )
         constraints = (
             models.UniqueConstraint(

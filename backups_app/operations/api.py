@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Protocol
 
 from django.db import Error as RecordsError
+from django.utils import timezone
 
 from backups_app import config
 from backups_app.errors import ContainerProblem, NotConfigured, QradminError, UnhealthyDatabase
-from backups_app.models import Operation
-from backups_app.models.operation import OperationQuerySet
+from backups_app.models import Operation, RestoreEvent
 from backups_app.operations import validation
 from backups_app.operations.journal import Journal, patiently
-from backups_app.systems.api_container import Api
+from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres.health import Expectations, check_structure
-from backups_app.systems.processes import no_watch
+from backups_app.systems.waiting import Watch, no_watch
+
+SETTLING_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +46,10 @@ class Downtime:
     def begin(self) -> None:
         self._stopped_at = time.monotonic()
 
-    def end(self) -> None:
-        if self._stopped_at is not None:
-            self.seconds = round(time.monotonic() - self._stopped_at, 3)
+    def end(self, report: HealthReport | None) -> None:
+        """The API came up as ``report`` says: it served before Docker's own health check was content."""
+        if self._stopped_at is not None and report is not None:
+            self.seconds = round(time.monotonic() - self._stopped_at - report.serving_seconds, 3)
 
 
 def insist_on_managed(api: Api) -> None:
@@ -91,9 +95,9 @@ def api_stopped(journal: Journal) -> Iterator[None]:
     try:
         yield
     finally:
-        if bring_back(journal, api):
-            downtime.end()
-        else:
+        report = bring_back(journal, api)
+        downtime.end(report)
+        if report is None:
             journal.keep_warnings("The API was not brought back yet: see the trail.")
         journal.result["downtime_seconds"] = downtime.seconds
 
@@ -107,7 +111,7 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
     if not api.is_managed:
         return False
     insist_on_reachable(api)
-    is_owed_by_others = _debts().exclude(pk=journal.operation.pk).exists()
+    is_owed_by_others = Operation.objects.owing_the_api().exclude(pk=journal.operation.pk).exists()
     if not is_owed_by_others and not api.state().running:
         journal.note("The API was not running: it stays stopped.")
         return False
@@ -118,67 +122,114 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
     try:
         with journal.stage("Stop the API"):
             api.stop(journal.watch)
+            if is_owed_by_others:
+                _stop_what_was_started_meanwhile(api)
     except BaseException:
         bring_back(journal, api)
         raise
     return True
 
 
-def bring_back(teller: Teller, api: Api) -> bool:
-    """Start the API on a validated database and wait until it is healthy; whether that worked.
+def keep_stopped(journal: Journal, api: Api) -> None:
+    """Stop the API once more when something has started it since `stop_for`: nothing may write now."""
+    if api.state().running:
+        journal.warn("The API was started by something else meanwhile: it is stopped again.")
+        api.stop()
+
+
+def api_stayed_stopped(journal: Journal, api: Api) -> bool:
+    """Whether nothing has started the API since it was stopped; told, as data may have changed."""
+    try:
+        if not api.state().running:
+            return True
+    except ContainerProblem as error:
+        told = f"Whether the API stayed stopped is not known: {error.message}"
+    else:
+        told = "The API was started by something else meanwhile: it may have changed data during the backup."
+    journal.warn(told)
+    journal.keep_warnings(told)
+    return False
+
+
+def bring_back(
+    teller: Teller, api: Api, *, is_free: Callable[[], bool] = lambda: True, watch: Watch = no_watch
+) -> HealthReport | None:
+    """Start the API on a validated database and wait until it is healthy; None when that did not work.
 
     A failure is told and leaves the intent stored: housekeeping tries again. Somebody who stops the API
-    by hand meanwhile withdraws the intent.
+    by hand meanwhile withdraws the intent, and one who takes it over makes it no longer ``is_free``.
     """
-    if not is_owed(teller.operation):
-        teller.note("The API stays stopped, as was asked by hand meanwhile.", level="warning")
-        return False
+    operation = teller.operation
     try:
-        start_validated(teller, api)
+        if is_owed(operation):
+            report = start_validated(
+                teller, api, is_wanted=lambda: is_owed(operation) and is_free(), watch=watch
+            )
+            if report is not None or is_owed(operation):
+                return report
     except QradminError as error:
-        teller.note(
-            f"The API could not be started: {error.message} It is tried again every minute.",
-            level="error",
-            log=error.detail,
-        )
-        return False
-    return True
+        if is_owed(operation):
+            teller.note(
+                f"The API could not be started: {error.message} It is tried again every minute.",
+                level="error",
+                log=error.detail,
+            )
+            return None
+    tell_stays_stopped(teller)
+    return None
 
 
-def start_validated(teller: Teller, api: Api) -> None:
+def start_validated(
+    teller: Teller, api: Api, *, is_wanted: Callable[[], bool] = lambda: True, watch: Watch = no_watch
+) -> HealthReport | None:
     """Validate, start, wait until healthy. UnhealthyDatabase: the API would re-create the tables.
 
     The rows are not read here: they do not matter to the API's start, and it is down meanwhile.
-    No cancel and no time limit ends this: the API has to come back.
+    No cancel and no time limit ends this: the API has to come back. Whether it still ``is_wanted`` is asked
+    right before it is started; None when not.
     """
     _insist_on_fitting_structure()
+    if not is_wanted():
+        return None
     began = time.monotonic()
     api.start()
     teller.note("Started the API", seconds=round(time.monotonic() - began, 3))
-    report = api.wait_healthy(no_watch)
+    report = api.wait_healthy(watch)
     for line in report.notes:
         teller.note(line)
     teller.note(f"The API is {report.outcome}.", seconds=round(report.seconds, 3))
-    _forgive(teller.operation)
+    _forgive(teller.operation, report)
+    return report
+
+
+def tell_stays_stopped(teller: Teller) -> None:
+    teller.note("The API stays stopped, as was asked by hand meanwhile.", level="warning")
 
 
 def store_intent(operation: Operation, *, is_intended: bool) -> None:
     """Whether this operation still owes the API a start; kept even when the claim is lost."""
-    patiently(lambda: Operation.objects.filter(pk=operation.pk).update(api_stop_intended=is_intended))
-    operation.api_stop_intended = is_intended
+    changes: dict[str, Any] = {"api_stop_intended": is_intended}
+    if is_intended:
+        changes |= {"api_stopped_at": timezone.now(), "api_retry_at": None}
+    patiently(lambda: Operation.objects.filter(pk=operation.pk).update(**changes))
+    for name, value in changes.items():
+        setattr(operation, name, value)
 
 
 def is_owed(operation: Operation) -> bool:
     """Whether this operation stopped the API, and nobody has said since that it shall stay so."""
     try:
-        return patiently(lambda: _debts().filter(pk=operation.pk).exists())
+        return patiently(lambda: Operation.objects.owing_the_api().filter(pk=operation.pk).exists())
     except RecordsError:
         return operation.api_stop_intended
 
 
 def _insist_on_fitting_structure() -> None:
-    server = config.managed_database()
-    validation.insist_on_healthy(check_structure(server, expectations_of_the_api(), watch=no_watch))
+    """What could not be looked at, because it is locked, does not count as fitting."""
+    checks = check_structure(config.managed_database(), expectations_of_the_api(), watch=no_watch)
+    validation.insist_on_healthy(
+        [replace(check, outcome="failed") if check.outcome == "warning" else check for check in checks]
+    )
 
 
 def _insist_on_a_way_back() -> None:
@@ -190,21 +241,30 @@ def _insist_on_a_way_back() -> None:
         ) from error
 
 
-def _debts() -> OperationQuerySet:
-    return Operation.objects.filter(api_stop_intended=True)
+def _forgive(operation: Operation, report: HealthReport) -> None:
+    """The API runs: neither this operation nor one that has ended owes it a start.
 
-
-def _forgive(operation: Operation) -> None:
-    """The API runs: neither this operation nor one that has ended owes it a start."""
+    For those that have ended nobody else writes down for how long it was down.
+    """
+    served_since = timezone.now() - timedelta(seconds=report.serving_seconds)
     try:
+        for ended in Operation.objects.owing_the_api().exclude(state__in=Operation.ACTIVE):
+            if ended.api_stopped_at is not None:
+                _record_downtime(ended, (served_since - ended.api_stopped_at).total_seconds())
+            store_intent(ended, is_intended=False)
         store_intent(operation, is_intended=False)
-        _debts().exclude(state__in=Operation.ACTIVE).update(api_stop_intended=False)
     except RecordsError:
         log.exception("%s: it could not be stored that the API runs; housekeeping looks again", operation)
 
 
+def _record_downtime(ended: Operation, seconds: float) -> None:
+    seconds = round(seconds, 3)
+    Operation.objects.filter(pk=ended.pk).update(result=ended.result | {"downtime_seconds": seconds})
+    RestoreEvent.objects.filter(operation=ended, downtime_seconds=None).update(downtime_seconds=seconds)
+
+
 def _forgive_others(operation: Operation, why: str) -> None:
-    for other in _debts().exclude(pk=operation.pk):
+    for other in Operation.objects.owing_the_api().exclude(pk=operation.pk):
         store_intent(other, is_intended=False)
         other.note(why)
 
@@ -217,12 +277,21 @@ def stop_api(journal: Journal) -> None:
     api = config.api()
     insist_on_managed(api)
     _forgive_others(journal.operation, "The API was stopped by hand: it is not started again from here.")
-    if not api.state().running:
+    journal.consequence = "Whether the API runs is shown on the overview; nobody starts it by himself now."
+    if api.state().running:
+        with journal.stage("Stop the API"):
+            api.stop(journal.watch)
+    else:
         journal.note("The API was already stopped.")
-        return
-    with journal.stage("Stop the API"):
-        api.stop(journal.watch)
+    _stop_what_was_started_meanwhile(api)
     journal.result["api"] = "stopped"
+
+
+def _stop_what_was_started_meanwhile(api: Api) -> None:
+    """Whoever had just asked whether the API is wanted, before that was withdrawn, has started it by now."""
+    time.sleep(SETTLING_SECONDS)
+    if api.state().running:
+        api.stop()
 
 
 def start_api(journal: Journal) -> None:
@@ -236,6 +305,7 @@ def start_api(journal: Journal) -> None:
 
 def migrate_database(journal: Journal) -> None:
     """The operation: run the migrations in the API's container and validate the database after them."""
+    _insist_on_fitting_structure()
     journal.consequence = "See the output in the trail for what the migrations did."
     run_migrations(journal, config.api())
     validation.validate_database(journal)

@@ -17,10 +17,11 @@ from backups_app import config
 from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
 from backups_app.models import Backup, Operation
 from backups_app.operations import copies, retention
-from backups_app.operations.api import api_stopped
+from backups_app.operations.api import api_stayed_stopped, api_stopped
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
 from backups_app.systems import processes, vault
+from backups_app.systems.api_container import Api
 from backups_app.systems.postgres import activity, clients, commands, databases, manifest
 from backups_app.systems.postgres.connections import Server, program_problem
 from backups_app.systems.postgres.databases import DatabaseFacts
@@ -39,15 +40,15 @@ def create_backup(journal: Journal) -> None:
     origin = Backup.Origin.SCHEDULED if is_scheduled else Backup.Origin.MANUAL
     if journal.operation.parameters.get("stop_api"):
         with api_stopped(journal):
-            backup = take_backup(journal, origin=origin)
-        Backup.objects.filter(pk=backup.pk).update(is_api_stopped=True)
+            take_backup(journal, origin=origin, stopped=config.api())
     else:
         take_backup(journal, origin=origin)
     retention.prune_after_backup(journal)
 
 
-def take_backup(journal: Journal, *, origin: str) -> Backup:
-    """
+def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) -> Backup:
+    """A backup; ``stopped`` is the API that does not run meanwhile.
+
     1. Check server, client program and room.
     2. Dump and count in one snapshot, into a temporary name, and read what is written already.
     3. Read the archive to its end and sum its SHA-256.
@@ -92,7 +93,7 @@ def take_backup(journal: Journal, *, origin: str) -> Backup:
             revision=taken.revision or "",
             manifest=taken.to_json(),
             rows=taken.rows,
-            is_api_stopped=journal.operation.api_stop_intended,
+            is_api_stopped=stopped is not None and api_stayed_stopped(journal, stopped),
             validated_at=timezone.now(),
             warnings=_content_warnings(taken, server.database),
         )

@@ -16,13 +16,17 @@ from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import SILENT_FOR
 from backups_app.operations import api as api_lifecycle
-from backups_app.operations import liveness, uploads
+from backups_app.operations import liveness, restore, uploads
 from backups_app.operations.masking import masked
+from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import activity, databases
 
 UNRECORDED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
 SUSPICIOUS_FOR = timedelta(seconds=15)
+HELD_FOR = timedelta(seconds=30)
+RETRY_AFTER = timedelta(seconds=60)
+NO_SIGN_OF_LIFE = "No sign of life for a minute and a half: marked as interrupted."
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,6 @@ def keep_house() -> None:
         close_dead_operations,
         clean_up_leftovers,
         resolve_interrupted_restores,
-        start_the_api_again,
         drop_old_replaced_databases,
         sweep_temporary_files,
         uploads.sweep_forgotten,
@@ -64,24 +67,34 @@ def keep_house() -> None:
 def close_dead_operations() -> None:
     """Running rows without a sign of life: end their sessions, then mark them interrupted."""
     for operation in Operation.objects.silent(timezone.now()):
-        _close(operation, SILENT_FOR, "No sign of life for two minutes: marked as interrupted.")
+        _close(operation, SILENT_FOR, NO_SIGN_OF_LIFE)
 
 
 def rescue() -> None:
-    """Between two housekeepings: what was running on this machine and whose process is gone.
+    """Between two housekeepings: what was running on this machine and whose process is gone, and what
+    has been silent for too long wherever it ran.
 
     Each worker looks every few seconds, so that the API comes back soon after a kill or a reboot. Two looks
     in a row have to find it silent: the site's database may have been away, and the worker with it.
     """
-    silent = Operation.objects.silent(timezone.now(), silent_for=SUSPICIOUS_FOR)
-    gone = [operation for operation in silent if liveness.is_process_gone(operation)]
-    dead = [operation for operation in gone if _suspects.get(operation.pk) == operation.heartbeat_at]
+    now = timezone.now()
+    silent = Operation.objects.silent(now, silent_for=SUSPICIOUS_FOR)
+    gone = {operation: why for operation in silent if (why := _why_dead(operation, now))}
+    dead = {one: why for one, why in gone.items() if _suspects.get(one.pk) == one.heartbeat_at}
     _suspects.clear()
     _suspects.update({operation.pk: operation.heartbeat_at for operation in gone})
-    closed = [_close(one, SUSPICIOUS_FOR, "Its process is gone: marked as interrupted.") for one in dead]
+    closed = [_close(operation, SUSPICIOUS_FOR, why) for operation, why in dead.items()]
     if any(closed):
-        for duty in (clean_up_leftovers, resolve_interrupted_restores, start_the_api_again):
+        for duty in (clean_up_leftovers, resolve_interrupted_restores):
             _do(duty)
+
+
+def _why_dead(operation: Operation, now: datetime) -> str:
+    """Why a silent operation counts as dead; empty while it may be alive."""
+    if liveness.is_process_gone(operation):
+        return "Its process is gone: marked as interrupted."
+    is_silent = operation.heartbeat_at is not None and operation.heartbeat_at < now - SILENT_FOR
+    return NO_SIGN_OF_LIFE if is_silent else ""
 
 
 def clean_up_leftovers() -> None:
@@ -109,16 +122,69 @@ def resolve_interrupted_restores() -> None:
 
 
 def start_the_api_again() -> None:
-    """Operations that ended while they still owed the API a start."""
+    """For the last operation that ended while it still owed the API a start; at most once a minute.
+
+    This waits for minutes where the API does not get well, so it has a thread of its own beside each
+    worker's sign of life, and no place in the queue.
+    """
     api = config.api()
-    for operation in Operation.objects.filter(api_stop_intended=True).exclude(state__in=Operation.ACTIVE):
-        teller = Aftermath(operation)
-        if not api.is_managed:
+    debts = Operation.objects.owing_the_api().exclude(state__in=Operation.ACTIVE)
+    if not api.is_managed:
+        for operation in debts:
+            teller = Aftermath(operation)
             teller.note("The API is no longer managed: nobody starts it from here.", level="warning")
             api_lifecycle.store_intent(operation, is_intended=False)
-        elif not _is_another_at_work(operation):
-            teller.note("Starting the API again, which this operation had stopped.")
-            api_lifecycle.bring_back(teller, api)
+        return
+    newest = debts.first()
+    if newest is not None and not _is_another_at_work(newest):
+        _start_the_api_for(newest, api)
+
+
+def _start_the_api_for(operation: Operation, api: Api) -> None:
+    """One try by one worker. If that dies meanwhile, another one may try half a minute later."""
+    began = timezone.now()
+    held_until = began + HELD_FOR
+    if not Operation.objects.take_api_start(operation.pk, began, until=held_until):
+        return
+
+    def hold_on() -> None:
+        nonlocal held_until
+        now = timezone.now()
+        if held_until - now < HELD_FOR / 2:
+            held_until = now + HELD_FOR
+            Operation.objects.owing_the_api().filter(pk=operation.pk).update(api_retry_at=held_until)
+
+    def bring_back() -> HealthReport | None:
+        return api_lifecycle.bring_back(
+            teller, api, is_free=lambda: not _is_another_at_work(operation), watch=hold_on
+        )
+
+    teller = Aftermath(operation)
+    teller.note("Starting the API again, which this operation had stopped.")
+    try:
+        if bring_back() is None and _swap_back_for(operation, teller, api):
+            bring_back()
+    finally:
+        mine = Operation.objects.owing_the_api().filter(pk=operation.pk)
+        mine.update(api_retry_at=max(began + RETRY_AFTER, timezone.now()))
+
+
+def _swap_back_for(operation: Operation, teller: Aftermath, api: Api) -> bool:
+    """What the dead restore would have done: the API does not get well on the restored database.
+
+    Not while the engine does not answer, which says nothing of the database, and not beside other work.
+    """
+    event = RestoreEvent.objects.filter(operation=operation, outcome=RestoreEvent.Outcome.RESTORED).first()
+    if event is None or operation.state != Operation.State.INTERRUPTED or not event.replaced_database:
+        return False
+    is_busy = Operation.objects.running().filter(is_exclusive=True).exists()
+    if is_busy or not api_lifecycle.is_owed(operation) or not api.state().exists:
+        return False
+    if event.undoes is None:
+        operation.leftovers.append({"what": "database", "name": event.staged_database, "is_drill": False})
+        Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
+    restore.swap_back(teller, event, config.managed_database(), api)
+    return True
 
 
 def drop_old_replaced_databases() -> None:

@@ -34,10 +34,10 @@ def beat(name: str) -> None:
     WorkerBeat.objects.update_or_create(name=name, defaults={"at": timezone.now()})
 
 
-def start_beat(beside: Callable[[], None] | None = None) -> threading.Thread:
-    """Beat every ten seconds for as long as this process lives, and call ``beside`` after each beat.
+def start_beat(*beside: Callable[[], None]) -> threading.Thread:
+    """Beat every ten seconds for as long as this process lives, and call all ``beside`` after each beat.
 
-    ``beside`` has a thread of its own and may take its time: it is not called again before it is done.
+    Each has a thread of its own and may take its time: it is not called again before it is done.
     """
     name = f"{socket.gethostname()}:{os.getpid()}"
     thread = threading.Thread(target=_keep_beating, args=(name, beside), name="worker-beat", daemon=True)
@@ -90,9 +90,9 @@ def forget_dead_workers() -> None:
     WorkerBeat.objects.filter(at__lt=timezone.now() - timedelta(days=1)).delete()
 
 
-def _keep_beating(name: str, beside: Callable[[], None] | None) -> None:
+def _keep_beating(name: str, beside: tuple[Callable[[], None], ...]) -> None:
     pause = threading.Event()
-    helper: threading.Thread | None = None
+    helpers: dict[Callable[[], None], threading.Thread] = {}
     while True:
         try:
             beat(name)
@@ -100,9 +100,10 @@ def _keep_beating(name: str, beside: Callable[[], None] | None) -> None:
             log.warning("The worker's sign of life could not be written", exc_info=True)
         finally:
             connections.close_all()
-        if beside is not None and (helper is None or not helper.is_alive()):
-            helper = threading.Thread(target=_call, args=(beside,), name="beside-beat", daemon=True)
-            helper.start()
+        for call in beside:
+            if call not in helpers or not helpers[call].is_alive():
+                helpers[call] = threading.Thread(target=_call, args=(call,), name="beside-beat", daemon=True)
+                helpers[call].start()
         pause.wait(BEAT_SECONDS)
 
 

@@ -21,12 +21,12 @@ from backups_app.errors import (
 from backups_app.models import Backup, RestoreEvent
 from backups_app.operations import api as api_lifecycle
 from backups_app.operations import revisions, validation
-from backups_app.operations.api import Downtime
+from backups_app.operations.api import Downtime, Teller
 from backups_app.operations.backup import take_backup
 from backups_app.operations.journal import Journal, patiently
 from backups_app.operations.movement import followed
 from backups_app.operations.staging import Staged, fitting_name, staged_copy
-from backups_app.systems.api_container import Api
+from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import check_database
@@ -57,7 +57,8 @@ def restore_backup(journal: Journal) -> None:
         _record_present_state(journal, event, server)
         _compare_revisions(journal, backup)
         with staged_copy(journal, backup, server, is_drill=False) as staged:
-            _insist_on_sound_copy(journal, staged)
+            with journal.stage("Check the restored copy as a live database"):
+                _insist_on_sound(journal, staged, "The restored copy")
             _take_safety_backup(journal, event)
             _put_in_place(journal, event, server, staged)
     except BadBackup as error:
@@ -66,7 +67,7 @@ def restore_backup(journal: Journal) -> None:
     finally:
         _settle(event)
     try:
-        _run_wanted_migrations(journal, event)
+        _run_wanted_migrations(journal)
     finally:
         _compare(journal, event, server)
 
@@ -84,6 +85,9 @@ def undo_restore(journal: Journal) -> None:
         with journal.stage("Count the rows of the replaced database"):
             back = server.at(undone.replaced_database)
             staged = Staged(back, _rows_of(journal, back), _revision_of(journal, back))
+        if config.api().is_managed:
+            with journal.stage("Check the replaced database as a live database"):
+                _insist_on_sound(journal, staged, "The replaced database")
         _put_in_place(journal, event, server, staged)
     finally:
         _settle(event)
@@ -125,15 +129,14 @@ def _insist_on_a_live_database(server: Server) -> None:
         )
 
 
-def _insist_on_sound_copy(journal: Journal, staged: Staged) -> None:
+def _insist_on_sound(journal: Journal, staged: Staged, subject: str) -> None:
     """The API re-creates the tables of a database that does not pass its checks: none may get there."""
-    with journal.stage("Check the restored copy as a live database"):
-        checks = check_database(staged.server, api_lifecycle.expectations_of_the_api(), watch=journal.watch)
+    checks = check_database(staged.server, api_lifecycle.expectations_of_the_api(), watch=journal.watch)
     validation.tell_checks(journal, checks)
     bad = validation.failed(checks)
     if bad:
         told = f"{bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
-        raise UnhealthyDatabase(f"The restored copy is no sound database. {told}")
+        raise UnhealthyDatabase(f"{subject} is no sound database. {told}")
 
 
 def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
@@ -151,13 +154,14 @@ def _put_in_place(journal: Journal, event: RestoreEvent, server: Server, staged:
     api, downtime = config.api(), Downtime()
     was_running = api_lifecycle.stop_for(journal, api, downtime)
     try:
+        if was_running:
+            api_lifecycle.keep_stopped(journal, api)
         _swap(journal, event, server, staged)
         if was_running:
-            _start_or_swap_back(journal, event, server, staged, api)
-            downtime.end()
+            downtime.end(_start_or_swap_back(journal, event, server, staged, api))
     except BaseException:
-        if was_running and api_lifecycle.bring_back(journal, api):
-            downtime.end()
+        if was_running:
+            downtime.end(api_lifecycle.bring_back(journal, api))
         raise
     finally:
         with suppress(RecordsError):
@@ -225,13 +229,20 @@ def _tell_where_it_stands(journal: Journal, event: RestoreEvent, server: Server,
 
 def _start_or_swap_back(
     journal: Journal, event: RestoreEvent, server: Server, staged: Staged, api: Api
-) -> None:
-    if not api_lifecycle.is_owed(journal.operation):
-        journal.warn("The API stays stopped, as was asked by hand meanwhile.")
-        return
+) -> HealthReport | None:
+    """None when somebody stopped the API by hand meanwhile: that is no verdict on the restored database."""
+
+    def is_wanted() -> bool:
+        return api_lifecycle.is_owed(journal.operation)
+
+    report = None
     try:
-        api_lifecycle.start_validated(journal, api)
+        if is_wanted():
+            report = api_lifecycle.start_validated(journal, api, is_wanted=is_wanted)
     except (ContainerProblem, UnhealthyDatabase) as error:
+        if not is_wanted():
+            api_lifecycle.tell_stays_stopped(journal)
+            return None
         journal.note(
             f"The API did not become healthy on the restored database: {error.message}",
             level="error",
@@ -242,32 +253,39 @@ def _start_or_swap_back(
             "The API did not become healthy on the restored database, so the restore was rolled back.",
             detail=error.detail or error.message,
         ) from error
+    if report is None:
+        api_lifecycle.tell_stays_stopped(journal)
+    return report
 
 
 def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: Staged, api: Api) -> None:
     """The database that was live is live again; the restored one is dropped. The caller starts the API."""
-    restored = staged.server.database
-    # Told first: if this worker dies in here, housekeeping finds by the names what is live.
-    patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
     if event.undoes is None:
-        journal.will_leave("database", restored, is_drill=False)
-    _stop_quietly(journal, api)
-    swap.swap(server, live=server.database, staged=event.replaced_database, replaced=restored)
-    journal.note("Swapped back: the database that was live before is live again.")
+        journal.will_leave("database", event.staged_database, is_drill=False)
+    swap_back(journal, event, server, api)
     journal.consequence = "The database that was live before is live again, unchanged."
-    event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
     if event.undoes is None:
         staged.is_kept = False
-    else:
+
+
+def swap_back(teller: Teller, event: RestoreEvent, server: Server, api: Api) -> None:
+    """Stop the API and give both databases their old names; the caller drops the restored one."""
+    # Told first: if this worker dies in here, housekeeping finds by the names what is live.
+    patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
+    _stop_quietly(teller, api)
+    swap.swap(server, live=server.database, staged=event.replaced_database, replaced=event.staged_database)
+    teller.note("Swapped back: the database that was live before is live again.")
+    event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
+    if event.undoes is not None:
         event.undoes.change(outcome=RestoreEvent.Outcome.RESTORED)
 
 
-def _stop_quietly(journal: Journal, api: Api) -> None:
+def _stop_quietly(teller: Teller, api: Api) -> None:
     try:
         if api.state().running:
             api.stop()
     except ContainerProblem as error:
-        journal.warn(f"The API could not be stopped before swapping back: {error.message}")
+        teller.note(f"The API could not be stopped before swapping back: {error.message}", level="warning")
 
 
 def _last_lines(api: Api) -> str:
@@ -287,7 +305,7 @@ def _settle(event: RestoreEvent) -> None:
         patiently(lambda: event.change(outcome=outcome))
 
 
-def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
+def _run_wanted_migrations(journal: Journal) -> None:
     if not journal.operation.parameters.get("run_migrations"):
         return
     api = config.api()
@@ -297,7 +315,7 @@ def _run_wanted_migrations(journal: Journal, event: RestoreEvent) -> None:
     api_lifecycle.run_migrations(journal, api)
     checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
     validation.tell_checks(journal, checks)
-    event.change(revision_after=_revision_of(journal, config.managed_database()))
+    validation.insist_on_healthy(checks)
 
 
 def _rows_of(journal: Journal, server: Server) -> dict[str, int]:
@@ -322,6 +340,8 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
         raise
     except QradminError as error:
         journal.warn(f"The rows of {event.replaced_database} were not counted: {error.message}")
+    with suppress(EnvironmentProblem):  # the API, or the migrations that were asked for, may have changed it
+        event.change(revision_after=_revision_of(journal, server))
     rows_before = event.rows_before
     changes = {
         table: [rows_before.get(table, 0), event.rows_after.get(table, 0)]

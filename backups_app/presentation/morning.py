@@ -237,8 +237,16 @@ def _api(now: Standing) -> _Verdict:
     stopped_by = next((one for one in now.active if one.api_stop_intended), None)
     if stopped_by is not None:
         return Severity.OK, _("%(operation)s stopped it and will start it again.") % {"operation": stopped_by}
+    if now.api.is_running and now.owing is not None:
+        text = _(
+            "%(operation)s stopped the API, and it is not well again since then: it is tried every minute."
+        )
+        return Severity.CRITICAL, text % {"operation": now.owing}, *_steps(now.owing)
     if not now.api.is_running:
         text = _("The API is down: %(state)s.") % {"state": now.api.text.rstrip(".")}
+        return Severity.CRITICAL, text, reverse("admin:runbook", args=["corruption"]), _("What to do")
+    if now.api.tone == "bad":
+        text = _("The API runs, and Docker's health check says that it is not well.")
         return Severity.CRITICAL, text, reverse("admin:runbook", args=["corruption"]), _("What to do")
     severity = Severity.OK if now.api.tone == "good" else Severity.WARNING
     return severity, _("The API is up: %(state)s.") % {"state": now.api.text}

@@ -81,9 +81,13 @@ def state_cards(now: Standing) -> list[Card]:
     return [
         _card_of_last_good(now, tones["age"]),
         _card_of_database(now, tones["database"]),
-        Card(_("API"), now.api.text, now.api.tone),
+        _card_of_api(now, tones["api"]),
         _card_of_worker(now),
     ]
+
+
+def _card_of_api(now: Standing, tone: str) -> Card:
+    return Card(_("API"), now.api.text, tone if tone == "bad" else now.api.tone)
 
 
 def _cards(now: Standing, month: list[thirty.Day], findings: list[Finding]) -> Iterator[Card]:
@@ -95,7 +99,7 @@ def _cards(now: Standing, month: list[thirty.Day], findings: list[Finding]) -> I
     yield _card_of_schedule(now)
     yield _card_of_storage(now, tones["space"])
     yield _card_of_database(now, tones["database"])
-    yield Card(_("API"), now.api.text, now.api.tone)
+    yield _card_of_api(now, tones["api"])
     yield _card_of_worker(now)
     yield _card_of_restore(now)
 

@@ -44,7 +44,7 @@ class Standing:
     """All that is known at one moment.
 
     ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not.
-    ``latest`` is the last ended operation of a kind.
+    ``latest`` is the last ended operation of a kind, ``owing`` one that ended and still has to start the API.
     """
 
     now: datetime
@@ -54,6 +54,7 @@ class Standing:
     proven_at: datetime | None
     copies: Copies
     active: list[Operation]
+    owing: Operation | None
     latest: dict[str, Operation]
     last_beat: datetime | None
     schedules: list[Schedule]
@@ -79,6 +80,8 @@ def standing() -> Standing:
     proven = Backup.objects.proven().order_by("-proven_at").values("proven_at")[:1]
     newest = backups.annotate(last_proof=Subquery(proven)).first()
     good = newest if newest is not None and newest.is_good else backups.validated().first()
+    current = Operation.objects.active() | Operation.objects.owing_the_api()
+    current = current.select_related("backup").order_by("-state", "created_at")[:6]
     return Standing(
         now=timezone.now(),
         good=good,
@@ -86,7 +89,8 @@ def standing() -> Standing:
         is_good_stored=getattr(good, "is_stored", False),
         proven_at=getattr(newest, "last_proof", None),
         copies=_copies(),
-        active=list(Operation.objects.active().select_related("backup").order_by("-state", "created_at")[:5]),
+        active=[one for one in current if one.is_active],
+        owing=next((one for one in current if not one.is_active), None),
         latest=_latest(*TELLING),
         last_beat=WorkerBeat.objects.aggregate(at=Max("at"))["at"],
         schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),

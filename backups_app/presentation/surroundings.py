@@ -74,7 +74,9 @@ def _api() -> ApiState:
         return ApiState(True, False, _("stopped"), "bad")
     if state.health in {None, "healthy"}:
         return ApiState(True, True, _("running") if state.health is None else _("healthy"), "good")
-    return ApiState(True, True, state.health or "", "warn")
+    if state.health == "unhealthy":
+        return ApiState(True, True, _("unhealthy"), "bad")
+    return ApiState(True, True, _("starting") if state.health == "starting" else state.health, "warn")
 
 
 def _remembered(key: str, look: Callable[[], Value]) -> Value:

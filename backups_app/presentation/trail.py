@@ -8,6 +8,7 @@ STAGES = (
     gettext_noop("Check server, client program and room"),
     gettext_noop("Check that the API can be started again"),
     gettext_noop("Check the live database"),
+    gettext_noop("Check the replaced database as a live database"),
     gettext_noop("Check the restored copy as a live database"),
     gettext_noop("Check the working location"),
     gettext_noop("Collect the planner's statistics"),

@@ -47,10 +47,14 @@ class ContainerState:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """How the API came up: ``outcome`` is healthy, degraded, running (nothing can tell) or unmanaged."""
+    """How the API came up: ``outcome`` is healthy, degraded, running (nothing can tell) or unmanaged.
+
+    ``serving_seconds``: for how long it had answered well already when Docker's health check said so too.
+    """
 
     outcome: str
     seconds: float
+    serving_seconds: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -95,9 +99,8 @@ class Api(Protocol):
         *,
         workdir: str = "/app",
         watch: Watch = no_watch,
-        timeout: float = 300.0,
     ) -> ExecResult:
-        """Run a program in the container; TimeLimitReached ends it after ``timeout`` seconds."""
+        """Run a program in the container; TimeLimitReached ends it when it takes too long."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,6 @@ class NoContainer:
         *,
         workdir: str = "/app",  # noqa: ARG002
         watch: Watch = no_watch,  # noqa: ARG002
-        timeout: float = 300.0,  # noqa: ARG002
     ) -> ExecResult:
         raise NotConfigured("No program can be run in the API's container: API_CONTAINER is not set.")
 
@@ -150,6 +152,7 @@ class ApiContainer:
     probe_timeout_seconds: float = 5.0
     poll_seconds: float = 0.25
     engine_timeout_seconds: float = 30.0
+    program_timeout_seconds: float = 300.0
     is_managed: bool = field(default=True, init=False)
 
     def describe(self) -> str:
@@ -181,12 +184,17 @@ class ApiContainer:
     def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:
         began = time.monotonic()
         last = "it has not answered yet"
+        serving_since: float | None = None
         while (seconds := time.monotonic() - began) <= self.healthy_timeout_seconds:
             state = answer(self.state, watch)
             self._insist_on_running(state)
-            last, outcome = self._verdict(state, seconds, watch)
+            probe = answer(self.probe_health, watch) if self.health_url else None
+            now = time.monotonic()
+            serving_since = (serving_since or now) if probe and probe.is_up else None
+            last, outcome = _verdict(state, probe, seconds)
             if outcome:
-                return HealthReport(outcome, time.monotonic() - began, self._notes(state))
+                serving = now - (serving_since or now)
+                return HealthReport(outcome, time.monotonic() - began, serving, self._notes(state))
             _pause(self.poll_seconds, watch)
         raise self._with_logs(
             f"The API ({self.name}) was not healthy within {self.healthy_timeout_seconds:g} seconds: {last}."
@@ -206,7 +214,6 @@ class ApiContainer:
         *,
         workdir: str = "/app",
         watch: Watch = no_watch,
-        timeout: float = 300.0,
     ) -> ExecResult:
         """A shell first says its process id, then becomes the program: so that it can be ended."""
         began = time.monotonic()
@@ -221,14 +228,14 @@ class ApiContainer:
                     output.take(source, data)
 
             try:
-                answer(follow, watch, limit_seconds=timeout, farewell_seconds=0)
+                answer(follow, watch, limit_seconds=self.program_timeout_seconds, farewell_seconds=0)
             except BaseException as error:
                 self._end(output)
                 if not isinstance(error, TimeoutError):
                     raise
                 raise TimeLimitReached(
-                    f"{command[0]} in the container {self.name} took longer than {timeout:g} seconds "
-                    "and was ended.",
+                    f"{command[0]} in the container {self.name} took longer than"
+                    f" {self.program_timeout_seconds:g} seconds and was ended.",
                     detail=output.text,
                 ) from error
             exit_code = engine.exec_inspect(handle)["ExitCode"]
@@ -244,17 +251,6 @@ class ApiContainer:
                 engine.exec_start(engine.exec_create(self.name, ["/bin/sh", "-c", script])["Id"])
 
         give_up_after(END_SECONDS, end)
-
-    def _verdict(self, state: ContainerState, seconds: float, watch: Watch) -> tuple[str, str]:
-        """What is amiss, and the outcome (empty while the API is not up)."""
-        if state.health not in {None, "healthy"}:
-            return f"Docker's health check says {state.health}", ""
-        if self.health_url:
-            probe = answer(self.probe_health, watch)
-            return probe.message, probe.outcome if probe.is_up else ""
-        if state.health is None:
-            return "it has only just started", "running" if seconds >= SETTLING_SECONDS else ""
-        return "", "healthy"
 
     def _insist_on_running(self, state: ContainerState) -> None:
         if not state.exists:
@@ -341,6 +337,17 @@ class _Output:
 def without_passwords(text: str) -> str:
     """The text with the password of every URL in it masked."""
     return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]+@", r"\1:***@", text, flags=re.IGNORECASE)
+
+
+def _verdict(state: ContainerState, probe: HealthProbe | None, seconds: float) -> tuple[str, str]:
+    """What is amiss, and the outcome (empty while the API is not up)."""
+    if state.health not in {None, "healthy"}:
+        return f"Docker's health check says {state.health}", ""
+    if probe is not None:
+        return probe.message, probe.outcome if probe.is_up else ""
+    if state.health is None:
+        return "it has only just started", "running" if seconds >= SETTLING_SECONDS else ""
+    return "", "healthy"
 
 
 def _health(facts: dict[str, Any]) -> str | None:

@@ -14,8 +14,9 @@ import psycopg
 import pytest
 from pytest_django.fixtures import Settings
 
-from backups_app import config
+from backups_app import config, tasks
 from backups_app.models import Operation
+from backups_app.operations import housekeeping
 from backups_app.systems.api_health import probe
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
@@ -59,6 +60,13 @@ def api_site(api: TestApi, plain_site: Site, settings: Settings) -> Site:
     settings.API_STOP_GRACE = 1
     settings.API_HEALTHY_TIME_LIMIT = 2
     return plain_site
+
+
+def keep_house() -> None:
+    """What the workers do by themselves within a minute, without waiting for it."""
+    tasks.keep_house()
+    Operation.objects.update(api_retry_at=None)
+    housekeeping.start_the_api_again()
 
 
 def is_running() -> bool:

@@ -12,7 +12,7 @@ from backups_app.errors import ContainerProblem, EnvironmentProblem, NotConfigur
 from backups_app.models import Backup, Operation
 from backups_app.operations import backup as backups
 from tests.docker_engine import TestApi
-from tests.end_to_end.api import asking, assert_in_order, instead, is_running, restarts, trail
+from tests.end_to_end.api import asking, assert_in_order, instead, is_running, keep_house, restarts, trail
 from tests.operations.site import WHO, Site, beside, cancel_at
 
 pytestmark = pytest.mark.real
@@ -109,7 +109,7 @@ def test_it_is_never_started_on_a_database_that_is_not_valid(
     instead(monkeypatch, backups, "_read_whole", lambda: api_site.execute(lose))
 
     operation = safe_backup(api_site)
-    tasks.keep_house()
+    keep_house()
 
     assert not is_running()
     assert operation.api_stop_intended
@@ -121,7 +121,7 @@ def test_it_is_never_started_on_a_database_that_is_not_valid(
     assert any("API" in warning for warning in operation.result["warnings"])
 
     api_site.execute("ALTER TABLE qr_codes_gone RENAME TO qr_codes")
-    tasks.keep_house()
+    keep_house()
     operation.refresh_from_db()
     assert is_running()
     assert not operation.api_stop_intended

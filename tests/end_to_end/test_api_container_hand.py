@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
@@ -11,9 +13,12 @@ from backups_app import tasks
 from backups_app.errors import Refused
 from backups_app.models import Operation
 from backups_app.operations import backup as backups
+from backups_app.systems.api_container import ApiContainer
+from backups_app.systems.postgres import health
+from backups_app.systems.waiting import Watch
 from tests.docker_engine import TestApi
-from tests.end_to_end.api import instead, is_running, trail
-from tests.operations.site import WHO, Site
+from tests.end_to_end.api import instead, is_running, keep_house, trail
+from tests.operations.site import WHO, Site, beside, cancel_at
 from tests.systems.test_api_container import ALLOWED, filtered
 
 pytestmark = pytest.mark.real
@@ -27,7 +32,7 @@ def test_it_is_stopped_and_started_by_hand_with_a_reason(api_site: Site, api: Te
 
     stopped = api_site.attempt(tasks.request_api_stop(reason="wrong data comes in", **WHO))
     was_running = is_running()
-    tasks.keep_house()
+    keep_house()
     after_housekeeping = is_running()
     started = api_site.attempt(tasks.request_api_start(reason="all clear", **WHO))
 
@@ -50,7 +55,7 @@ def test_a_stop_by_hand_holds_against_operations_that_would_start_it(
 
     instead(monkeypatch, backups, "_read_whole", stop_by_hand)
     operation = api_site.attempt(tasks.request_backup(stop_api=True, **WHO))
-    tasks.keep_house()
+    keep_house()
 
     assert operation.state == "succeeded"
     assert "The API stays stopped, as was asked by hand meanwhile." in trail(operation)
@@ -110,7 +115,6 @@ def test_a_database_that_fails_for_its_revision_alone_may_be_migrated(
 def test_an_older_backup_is_restored_with_its_migrations_and_nothing_is_stamped(
     api_site: Site, api: TestApi, settings: Settings
 ) -> None:
-    settings.EXPECTED_REVISION = "8d13a4dfeb1d"
     settings.API_MIGRATE_COMMAND = MIGRATE.format(code=0)
     api_site.execute("UPDATE alembic_version SET version_num = 'd59b26b7dd93'")
     backup = api_site.backup()
@@ -128,3 +132,90 @@ def test_an_older_backup_is_restored_with_its_migrations_and_nothing_is_stamped(
     assert (event.revision_before, event.revision_after) == ("8d13a4dfeb1d", "d59b26b7dd93")
     for call in filter_.calls:
         assert any(re.fullmatch(pattern, call) for pattern in ALLOWED), call
+
+
+def test_migrations_after_which_the_database_is_not_valid_fail_the_restore_in_words(
+    api_site: Site, api: TestApi, settings: Settings
+) -> None:
+    settings.EXPECTED_REVISION = "8d13a4dfeb1d"
+    settings.API_MIGRATE_COMMAND = MIGRATE.format(code=0)
+    api_site.execute("UPDATE alembic_version SET version_num = 'd59b26b7dd93'")
+    backup = api_site.backup()
+
+    operation = api_site.restore(backup, run_migrations=True)
+
+    assert operation.state == "failed"
+    assert operation.error.startswith("The database is not valid. Migration revision:")
+    assert "The database was replaced; what was live before is kept" in operation.error
+    assert api_site.event().outcome == "restored"
+    assert is_running()
+
+
+def test_migrations_are_refused_where_more_than_the_revision_is_wrong(
+    api_site: Site, api: TestApi, settings: Settings
+) -> None:
+    settings.API_MIGRATE_COMMAND = MIGRATE.format(code=0)
+    api_site.execute("ALTER TABLE qr_codes DROP COLUMN fill_color")
+
+    operation = api_site.attempt(tasks.request_migrate_database(reason="test", **WHO))
+
+    assert operation.state == "failed"
+    assert "qr_codes.fill_color" in operation.error
+    assert "Nothing was changed." in operation.error
+    assert "Output of the migrations" not in trail(operation)
+
+
+def test_a_stop_by_hand_that_is_cancelled_does_not_say_that_nothing_was_changed(
+    api_site: Site, api: TestApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ApiContainer.stop
+
+    def take_long(container: ApiContainer, watch: Watch) -> None:
+        real(container)
+        time.sleep(2)
+        watch()
+
+    monkeypatch.setattr(ApiContainer, "stop", take_long)
+    with beside(cancel_at("Stop the API")):
+        operation = api_site.attempt(tasks.request_api_stop(reason="emergency", **WHO))
+
+    assert operation.state == "cancelled"
+    assert not is_running()
+    assert "Nothing was changed" not in operation.error
+    assert "the overview" in operation.error
+
+
+def test_what_had_just_asked_before_the_stop_by_hand_does_not_win(
+    api_site: Site, api: TestApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its start lands after the stop: between its question and its start the intent was withdrawn."""
+    real = ApiContainer.stop
+    landed: list[None] = []
+
+    def stop_then_start(container: ApiContainer, *arguments: Any) -> None:
+        real(container, *arguments)
+        if not landed:
+            landed.append(None)
+            container.start()
+
+    monkeypatch.setattr(ApiContainer, "stop", stop_then_start)
+    operation = api_site.attempt(tasks.request_api_stop(reason="emergency", **WHO))
+
+    assert operation.state == "succeeded", operation.error
+    assert landed
+    assert not is_running()
+
+
+def test_an_api_is_not_started_on_a_database_whose_revision_is_locked(
+    api_site: Site, api: TestApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api_site.attempt(tasks.request_api_stop(reason="test", **WHO))
+    monkeypatch.setattr(health, "LOCK_WAIT_SECONDS", 1)
+
+    with api_site.connected() as connection, connection.transaction():
+        connection.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+        operation = api_site.attempt(tasks.request_api_start(reason="test", **WHO))
+
+    assert operation.state == "failed"
+    assert "Could not be checked: a table was locked" in operation.error
+    assert not is_running()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
@@ -20,6 +21,7 @@ from tests.end_to_end.api import (
     assert_in_order,
     instead,
     is_running,
+    keep_house,
     restarts,
     trail,
     unhealthy_with,
@@ -58,7 +60,8 @@ def test_the_api_serves_until_the_swap_and_its_downtime_is_measured(api_site: Si
     assert client.gaps == 1
     assert event.downtime_seconds is not None
     assert event.downtime_seconds == operation.result["downtime_seconds"]
-    assert event.downtime_seconds == pytest.approx(client.longest_gap, abs=2)
+    assert client.longest_gap > 0
+    assert client.longest_gap / 2 < event.downtime_seconds < client.longest_gap + 2
     log.info(
         "a restore of %.1f s: API down for %.3f s by the event, %.3f s for a client that asks every 20 ms,"
         " of which the swap %.3f s",
@@ -116,7 +119,7 @@ def test_degraded_is_well_enough_only_while_the_database_passes(
     assert api_site.event().outcome == outcome
     assert ("The API is degraded." in trail(operation)) == (outcome == "restored")
     api.answers("healthy")
-    tasks.keep_house()
+    keep_house()
     operation.refresh_from_db()
     assert is_running()
     assert not operation.api_stop_intended
@@ -128,7 +131,7 @@ def test_an_api_that_was_stopped_stays_stopped_after_a_restore(api_site: Site, a
     before = restarts(api)
 
     operation = api_site.restore(backup)
-    tasks.keep_house()
+    keep_house()
 
     assert operation.state == "succeeded"
     assert "The API was not running: it stays stopped." in trail(operation)
@@ -168,11 +171,11 @@ def test_a_time_out_while_the_api_comes_up_leaves_it_running_on_the_restored_dat
     api_site.execute(LOSE_SOME)
     real, calls = api_lifecycle.start_validated, []
 
-    def be_ended_once(*arguments: object) -> None:
+    def be_ended_once(*arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise SystemExit(1)
-        real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(api_lifecycle, "start_validated", be_ended_once)
     operation = tasks.request_restore(backup, reason="test", **WHO)
@@ -217,7 +220,7 @@ def test_a_container_that_is_removed_while_it_is_stopped_is_started_when_it_is_b
 
     instead(monkeypatch, swap, "swap", remove_once)
     operation = api_site.restore(backup)
-    tasks.keep_house()
+    keep_house()
     operation.refresh_from_db()
 
     assert api_site.event().outcome == "rolled_back"
@@ -227,7 +230,7 @@ def test_a_container_that_is_removed_while_it_is_stopped_is_started_when_it_is_b
 
     again = make_api(api.engine, api.folder, api.name, has_health_check=False)
     settings.API_HEALTH_URL = again.health_url
-    tasks.keep_house()
+    keep_house()
     operation.refresh_from_db()
     assert is_running()
     assert not operation.api_stop_intended
@@ -242,7 +245,7 @@ def test_an_engine_that_stops_in_the_middle_gets_its_api_started_when_it_is_back
     instead(monkeypatch, swap, "swap", api.engine.stop)
     try:
         operation = api_site.restore(backup)
-        tasks.keep_house()
+        keep_house()
     finally:
         assert api.engine.start()
     operation.refresh_from_db()
@@ -252,7 +255,7 @@ def test_an_engine_that_stops_in_the_middle_gets_its_api_started_when_it_is_back
     assert operation.api_stop_intended
     assert not is_running()
 
-    tasks.keep_house()
+    keep_house()
 
     operation.refresh_from_db()
     assert is_running()

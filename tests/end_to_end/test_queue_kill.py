@@ -96,7 +96,7 @@ def test_a_stopped_worker_that_wakes_later_changes_nothing(site: Site, managed: 
 
 
 def housekeeping_finds_it_dead(site: Site, pk: int) -> None:
-    """As two minutes later."""
+    """As later, when it has been silent for too long."""
     for path in site.backups.glob(".*"):
         os.utime(path, (time.time() - 60, time.time() - 60))
     site.let_time_pass(pk)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from tests.interface.conftest import make_backup, make_restore
+from tests.interface.conftest import Log_in, make_backup, make_operation, make_restore
+from tests.interface.test_speed import PAGES
 
 pytestmark = pytest.mark.django_db
 NOT_OFFERED = '<button type="button" class="act" disabled'
@@ -30,6 +32,17 @@ def test_a_production_safe_backup_is_not_offered_and_the_page_says_why(staff: Cl
     assert NOT_OFFERED in page
     assert "the API is not managed" in page
     assert 'name="stop_api"' not in page
+
+
+@pytest.mark.parametrize("address", [page for page in PAGES if not page.endswith(("progress/", "export/"))])
+def test_every_page_says_it(log_in: Log_in, settings: Any, tmp_path: Path, address: str) -> None:
+    settings.BACKUP_LOCATIONS = f"working={tmp_path}"
+    make_restore(make_backup(pk=1), pk=1)
+    make_operation(pk=1000)
+
+    page = log_in("superuser").get(f"/{address}").content.decode()
+
+    assert "The API is not managed from here: no container is set for it (API_CONTAINER)." in page
 
 
 @pytest.mark.parametrize("address", ["", "backups_app/backup/", "runbooks/upgrade/"])

@@ -133,6 +133,31 @@ def test_an_api_that_is_down_is_told(
     assert [text for text in found if text.startswith("The API is down") and told in text]
 
 
+@pytest.mark.parametrize(
+    ("health", "owing", "told"),
+    [
+        (None, True, "Restore 7 stopped the API, and it is not well again since then"),
+        ("starting", True, "Restore 7 stopped the API, and it is not well again since then"),
+        ("unhealthy", False, "Docker's health check says that it is not well"),
+        ("starting", False, ""),
+        (None, False, ""),
+    ],
+)
+def test_an_api_that_runs_but_is_not_well_is_told(
+    staff: Client, monkeypatch: pytest.MonkeyPatch, health: str | None, owing: bool, told: str
+) -> None:
+    running = ContainerState(True, True, "running", health)
+    monkeypatch.setattr(surroundings.config, "api", lambda: Container(running))
+    surroundings.cache.clear()
+    make_operation("restore", "interrupted", pk=7, api_stop_intended=owing)
+
+    found = [text for text in banners(staff) if "API" in text]
+    surroundings.cache.clear()
+
+    assert bool(found) is bool(told)
+    assert told in "".join(found).replace("&#x27;", "'")
+
+
 def test_an_api_that_an_operation_stopped_is_no_alarm(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings.config, "api", lambda: Container(ContainerState(True, False, "exited")))
     surroundings.cache.clear()

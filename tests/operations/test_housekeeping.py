@@ -16,7 +16,7 @@ from backups_app.operations import housekeeping
 from backups_app.systems.postgres import swap
 from tests.operations.site import WHO, Site
 
-TOLD = "No sign of life for two minutes: marked as interrupted."
+TOLD = housekeeping.NO_SIGN_OF_LIFE
 
 
 def dead(operation: Operation, **changes: Any) -> Operation:

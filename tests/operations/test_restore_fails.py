@@ -12,13 +12,14 @@ import pytest
 from django.db import DatabaseError
 from pytest_django.fixtures import Settings
 
-from backups_app.errors import ContainerProblem, NoSpace, ServerUnavailable
+from backups_app.errors import NoSpace, ServerUnavailable
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import backup as backup_operation
 from backups_app.operations import housekeeping, staging
 from backups_app.operations.journal import Journal
 from backups_app.systems.postgres import clients, databases, manifest, swap
 from tests.conftest import on_all_majors
+from tests.operations.fake_api import FakeApi
 from tests.operations.site import Site, change_bytes
 
 UNTOUCHED = "The live database was not touched."
@@ -379,41 +380,12 @@ def test_a_site_s_database_that_is_away_just_after_the_swap_does_not_make_it_unt
     assert one_folder.event().outcome == "unclear"
 
 
-class SickApi:
-    """An API that stops, and does not become healthy on the restored database."""
-
-    is_managed = True
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.is_running = True
-
-    def state(self) -> Any:
-        return type("State", (), {"exists": True, "running": self.is_running})
-
-    def stop(self, _watch: Any = None) -> None:
-        self.calls.append("stop")
-        self.is_running = False
-
-    def start(self) -> None:
-        self.calls.append("start")
-        self.is_running = True
-
-    def wait_healthy(self, _watch: Any) -> Any:
-        if self.calls.count("start") == 1:
-            raise ContainerProblem("The API is unhealthy.")
-        return type("Report", (), {"notes": (), "outcome": "healthy", "seconds": 0.1})
-
-    def logs(self) -> str:
-        return "its last lines"
-
-
 def test_an_api_that_does_not_become_healthy_gets_its_database_back(
     one_folder: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backup = one_folder.backup()
     one_folder.execute("UPDATE qr_codes SET title = 'newer'")
-    before, api = one_folder.rows(), SickApi()
+    before, api = one_folder.rows(), FakeApi(sick_starts=1)
     monkeypatch.setattr("backups_app.config.api", lambda: api)
 
     operation = one_folder.restore(backup)
@@ -433,7 +405,7 @@ def test_a_worker_that_dies_after_swapping_back_leaves_a_restore_that_was_rolled
 ) -> None:
     backup = one_folder.backup()
     one_folder.execute("UPDATE qr_codes SET title = 'newer'")
-    before, api = one_folder.rows(), SickApi()
+    before, api = one_folder.rows(), FakeApi(sick_starts=1)
     monkeypatch.setattr("backups_app.config.api", lambda: api)
     real = swap.swap
 

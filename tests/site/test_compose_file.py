@@ -32,8 +32,8 @@ def test_only_the_filters_have_the_socket_of_the_engine() -> None:
 
 
 def test_the_web_server_cannot_change_a_backup() -> None:
-    assert SERVICES["web"]["volumes"] == ["backups:/backups:ro"]
-    assert SERVICES["worker"]["volumes"] == ["backups:/backups"]
+    assert SERVICES["web"]["volumes"] == ["backups:/backups:ro", "uploads:/uploads"]
+    assert SERVICES["worker"]["volumes"] == ["backups:/backups", "uploads:/uploads"]
 
 
 @pytest.mark.parametrize("name", LASTING)

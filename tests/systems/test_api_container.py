@@ -292,11 +292,11 @@ def test_a_talkative_program_keeps_its_last_output_alone(new_api: Callable[..., 
 
 
 def test_a_program_that_takes_too_long_is_ended_in_the_container(new_api: Callable[..., TestApi]) -> None:
-    container = controlled(new_api())
+    container = replace(controlled(new_api()), program_timeout_seconds=1)
     began = time.monotonic()
 
     with pytest.raises(TimeLimitReached, match="took longer than 1 seconds and was ended") as error:
-        container.run(["sh", "-c", "echo begun; sleep 345"], timeout=1)
+        container.run(["sh", "-c", "echo begun; sleep 345"])
     with pytest.raises(Cancelled):
         container.run(["sh", "-c", "trap '' TERM; while true; do sleep 0.2; done"], watch=cancel_after(0.5))
 
@@ -491,7 +491,7 @@ def test_everything_works_behind_a_filter_that_allows_only_the_listed_calls(
         assert "listening on" in container.logs()
         assert container.run(["pwd"]).output == "/app\n"
         with pytest.raises(TimeLimitReached):
-            container.run(["sleep", "30"], timeout=0.5)
+            replace(container, program_timeout_seconds=0.5).run(["sleep", "30"])
 
     for call in filter_.calls:
         assert any(re.fullmatch(pattern, call) for pattern in ALLOWED), call

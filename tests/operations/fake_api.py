@@ -1,0 +1,48 @@
+"""An API's container without an engine, for what a real one does only by chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from backups_app.errors import ContainerProblem
+from backups_app.systems.api_container import ContainerState, HealthReport
+from backups_app.systems.waiting import Watch, no_watch
+
+
+@dataclass
+class FakeApi:
+    """``sick_starts``: how many starts no health follows; ``meanwhile`` happens at each wait for it."""
+
+    sick_starts: int = 0
+    meanwhile: Callable[[], None] = lambda: None
+    serving_seconds: float = 0.0
+    is_running: bool = True
+    is_managed: bool = True
+    calls: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        return "a container of the tests"
+
+    def state(self) -> ContainerState:
+        return ContainerState(exists=True, running=self.is_running, status="of the tests")
+
+    def stop(self, watch: Watch = no_watch) -> None:  # noqa: ARG002
+        self.calls.append("stop")
+        self.is_running = False
+
+    def start(self) -> None:
+        self.calls.append("start")
+        self.is_running = True
+
+    def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:
+        self.meanwhile()
+        watch()
+        if not self.is_running:
+            raise ContainerProblem("The container is exited: see its log.")
+        if self.calls.count("start") <= self.sick_starts:
+            raise ContainerProblem("The API is unhealthy.")
+        return HealthReport("healthy", 0.1, self.serving_seconds)
+
+    def logs(self, lines: int = 50) -> str:  # noqa: ARG002
+        return "its last lines"
