@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from dataclasses import replace
 from typing import Any
 
@@ -132,3 +134,21 @@ def test_a_fault_of_the_archive_is_no_fault_of_the_surroundings(managed: Server)
     said = "pg_restore: error: could not read from input file: end of file"
 
     assert program_problem(said, managed) is None
+
+
+def test_a_network_that_swallows_everything_is_noticed_within_half_a_minute(managed: Server) -> None:
+    with connect(managed, application_name="test") as connection:
+        opened = socket.socket(fileno=os.dup(connection.fileno()))
+        with opened:
+            idle, interval, count, unanswered = (
+                opened.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            )
+
+    assert idle + interval * count <= 30
+    assert 0 < unanswered <= 30_000

@@ -22,6 +22,14 @@ from backups_app.errors import (
 NO_TIME_LIMIT = "-c statement_timeout=0"
 CHECK_CLIENT = "-c client_connection_check_interval=10s"
 
+# A network that swallows everything is noticed within half a minute, not after the system's hours.
+STILL_THERE = {
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # milliseconds
+}
+
 
 @dataclass(frozen=True)
 class Server:
@@ -60,6 +68,7 @@ def connect(
             autocommit=autocommit,
             client_encoding="UTF8",
             options=NO_TIME_LIMIT,
+            **STILL_THERE,
         )
         try:
             yield connection
