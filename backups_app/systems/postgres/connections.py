@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import psycopg
 from psycopg import errors as pg
@@ -23,7 +24,7 @@ NO_TIME_LIMIT = "-c statement_timeout=0"
 CHECK_CLIENT = "-c client_connection_check_interval=10s"
 
 # A network that swallows everything is noticed within half a minute, not after the system's hours.
-STILL_THERE = {
+STILL_THERE: dict[str, Any] = {
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
