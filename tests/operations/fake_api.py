@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from backups_app.errors import ContainerProblem
-from backups_app.systems.api_container import ContainerState, HealthReport
+from backups_app.systems.api_container import ContainerState, ExecResult, HealthReport
 from backups_app.systems.waiting import Watch, no_watch
 
 
@@ -43,6 +43,10 @@ class FakeApi:
         if self.calls.count("start") <= self.sick_starts:
             raise ContainerProblem("The API is unhealthy.")
         return HealthReport("healthy", 0.1, self.serving_seconds)
+
+    def run(self, command: Sequence[str], **_: object) -> ExecResult:
+        self.calls.append(" ".join(command))
+        return ExecResult(0, "Running upgrade", 0.1)
 
     def logs(self, lines: int = 50) -> str:  # noqa: ARG002
         return "its last lines"

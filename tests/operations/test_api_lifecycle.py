@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.utils import timezone
 
 from backups_app import tasks
@@ -43,6 +45,21 @@ def lines(operation: Operation) -> list[str]:
 def stop_by_hand() -> None:
     done = tasks.run_here(tasks.request_api_stop(reason="emergency", **WHO))
     assert done.state == "succeeded", done.error
+
+
+def test_the_commands_stop_the_api_and_run_the_migrations_when_asked(
+    one_folder: Site, api: FakeApi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_command("backup", "--api-stop", "--json")
+    taken = json.loads(capsys.readouterr().out)
+    during_backup = list(api.calls)
+    call_command("restore", taken["backup"], "--reason", "test", "--yes", "--migrate", "--json")
+    restored = json.loads(capsys.readouterr().out)
+
+    assert (taken["state"], restored["state"]) == ("succeeded", "succeeded"), (taken, restored)
+    assert during_backup == ["stop", "start"]
+    assert Backup.objects.get(name=taken["backup"]).is_api_stopped
+    assert api.calls[2:] == ["stop", "start", "alembic upgrade head"]
 
 
 def test_a_stop_by_hand_while_the_api_comes_up_is_no_verdict_on_the_restored_database(
