@@ -39,6 +39,8 @@ from backups_app.operations import (
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
 from backups_app.systems import vault
 
+URGENT_AFTER = timedelta(seconds=2)
+
 log = logging.getLogger(__name__)
 
 Kind = Operation.Kind
@@ -320,6 +322,17 @@ def run(pk: int) -> str:
         finally:
             dispatch_next()
     return operation.state
+
+
+def run_urgent() -> None:
+    """What must not wait until a worker is free: the API is to be stopped. It needs no program of its own,
+    so it is done beside whatever this process works on."""
+    now = timezone.now()
+    asked = Operation.objects.waiting(now).filter(kind=Kind.STOP_API, created_at__lte=now - URGENT_AFTER)
+    for waiting in asked:
+        operation = Operation.objects.claim(waiting.pk, host=socket.gethostname(), pid=os.getpid())
+        if operation is not None:
+            perform(operation)
 
 
 def run_here(

@@ -79,6 +79,22 @@ def test_a_stop_by_hand_while_the_api_comes_up_is_no_verdict_on_the_restored_dat
     assert (api.calls, api.is_running) == (["stop", "start", "stop"], False)
 
 
+def test_a_stop_by_hand_does_not_wait_for_busy_workers(one_folder: Site, api: FakeApi) -> None:
+    Operation.objects.claim(tasks.request_backup(**WHO).pk, host="elsewhere", pid=1)
+    stop = tasks.request_api_stop(reason="emergency", **WHO)
+
+    tasks.run_urgent()
+    at_once = api.is_running
+    Operation.objects.filter(pk=stop.pk).update(created_at=timezone.now() - timedelta(seconds=3))
+    tasks.run_urgent()
+    tasks.run_urgent()
+
+    stop.refresh_from_db()
+    assert at_once, "a free worker comes first"
+    assert (stop.state, stop.attempts) == ("succeeded", 1)
+    assert api.calls == ["stop"]
+
+
 def test_a_stop_by_hand_during_the_check_of_the_database_holds(
     one_folder: Site, api: FakeApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
