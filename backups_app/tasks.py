@@ -218,12 +218,10 @@ def request(
 
 def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Operation:
     _insist_on_reason(reason)
-    same = Operation.objects.active().filter(kind=kind, backup=rest["backup"], parameters=rest["parameters"])
-    existing = same.first()
-    if existing:
+    asked = {"kind": kind, "backup": rest["backup"], "parameters": rest["parameters"]}
+    if existing := Operation.objects.active().filter(**asked).first():
         return existing
-    other = Operation.objects.active().filter(is_exclusive=True).first()
-    if other:
+    if other := Operation.objects.active().filter(is_exclusive=True).first():
         state = other.get_state_display().lower()
         raise Busy(
             _("%(operation)s is %(state)s: wait for it or cancel it first.")
@@ -328,8 +326,8 @@ def run_urgent() -> None:
     """What must not wait until a worker is free: the API is to be stopped. It needs no program of its own,
     so it is done beside whatever this process works on."""
     now = timezone.now()
-    asked = Operation.objects.waiting(now).filter(kind=Kind.STOP_API, created_at__lte=now - URGENT_AFTER)
-    for waiting in asked:
+    asked = {"kind": Kind.STOP_API, "created_at__lte": now - URGENT_AFTER}
+    for waiting in Operation.objects.waiting(now).filter(**asked):
         operation = Operation.objects.claim(waiting.pk, host=socket.gethostname(), pid=os.getpid())
         if operation is not None:
             perform(operation)
@@ -377,8 +375,7 @@ def retry_waiting_copies() -> None:
 
 def dispatch_next() -> None:
     """Send the oldest operation that waited for the managed database to be free."""
-    waiting = Operation.objects.waiting(timezone.now()).filter(is_exclusive=True).first()
-    if waiting:
+    if waiting := Operation.objects.waiting(timezone.now()).filter(is_exclusive=True).first():
         _dispatch(waiting)
 
 
