@@ -35,12 +35,12 @@ demo-check: .venv/.demo
 	@.venv/bin/python -m deploy.demo.check
 
 test: .venv/.dev
-	@.venv/bin/python -m pytest -n $(JOBS) $(ARGS)
+	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # The other folders do without it, or (end_to_end) have it on both kinds of database by themselves.
 test-postgresql: .venv/.dev
 	@for major in 16 18; do \
-		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) $(ARGS) \
+		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS) \
 			tests/operations tests/interface tests/site || exit 1; \
 	done
 
