@@ -136,7 +136,7 @@ def managed(postgres_server: embedded.EmbeddedServer) -> Server:
 
     with connect_as_superuser(postgres_server) as connection:
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY FILE_COPY").format(
                 sql.Identifier(sample.DATABASE), sql.Identifier(TEMPLATE), sql.Identifier(sample.OWNER)
             )
         )

@@ -68,7 +68,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         _insist_on_room(working, live)
     name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)
     with (
-        _recorded_as_leftover(journal, working, name),
+        recorded_as_leftover(journal, working, name),
         vault.working_file(working, name) as file,
         reading_along(reader, file.path) as reading,
     ):
@@ -114,11 +114,14 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
 
 
 @contextmanager
-def _recorded_as_leftover(journal: Journal, working: vault.Location, name: str) -> Iterator[None]:
+def recorded_as_leftover(journal: Journal, working: vault.Location, name: str) -> Iterator[None]:
     """Until the block ends, housekeeping removes the file if this worker dies."""
     journal.will_leave("file", name, location=working.alias)
     try:
         yield
+    except vault.NameTaken:
+        journal.left_nothing("file", name)  # what lies there is somebody else's
+        raise
     except BaseException:
         with suppress(QradminError):
             if not working.exists(name):

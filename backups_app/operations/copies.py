@@ -198,10 +198,14 @@ def _mark(journal: Journal, copy: BackupCopy, state: str, problem: str) -> None:
 
 
 def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, copy: BackupCopy) -> list[str]:
-    """A file of that name is already there: ours when it is equal, never overwritten when it is not."""
+    """A file of that name is already there: ours when it is equal, never overwritten when it is not.
+
+    The copy then still waits for its place: a clean-up removes no file that was never ours.
+    """
     if is_intact(journal, copy, location, []):
         return sidecars.write(journal, backup, location)
     warning = f"{location.alias} holds another file named {backup.name}: it was left as it is."
+    copy.found(BackupCopy.State.PENDING, warning)
     journal.warn(warning)
     return [warning]
 

@@ -134,7 +134,7 @@ def _is_ours(journal: Journal, copy: BackupCopy, location: vault.Location, *, wa
     if was_stored if told is None else told.get("sha256") == copy.backup.sha256:
         return True
     problem = f"{location.alias} holds another file named {copy.backup.name}: it was left as it is."
-    copy.found(State.CORRUPT, problem)
+    copy.found(State.PENDING, problem)  # a clean-up removes no file that is not ours
     journal.warn(problem)
     return False
 

@@ -219,5 +219,18 @@ def _record_copies(journal: Journal, backup: Backup, lying: _Lying, places: Plac
         if found is None:
             copy.found(BackupCopy.State.PENDING)
             BackupCopy.objects.filter(pk=copy.pk).update(checked_at=None)
+        elif (found.size, found.sha256) != (backup.size, backup.sha256) and not _is_ours(location, backup):
+            told = f"{location.alias} holds another file named {backup.name}: it was left as it is."
+            copy.found(BackupCopy.State.PENDING, told)
+            journal.warn(told)
         elif copies.judge_copy(journal, copy, found) and location.alias not in lying.told:
             sidecars.write(journal, backup, location)
+
+
+def _is_ours(location: vault.Location, backup: Backup) -> bool:
+    """Whether the description beside a file that differs says that this backup should lie there."""
+    try:
+        told = sidecars.told_by(location, backup.name)
+    except (BadBackup, EnvironmentProblem):
+        return False
+    return told is not None and told.get("sha256") == backup.sha256

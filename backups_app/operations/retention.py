@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 from django.db import transaction
 from django.utils import timezone
@@ -17,11 +17,13 @@ from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
 from backups_app.operations.journal import Journal
 
 Kind, State = Operation.Kind, Operation.State
+CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What the choice depends on. ``created_at`` is aware; ``in_use`` says by what, or is empty."""
+    """What the choice depends on. ``created_at`` is aware; ``in_use`` says by what, or is empty;
+    ``is_out_of_sight``: a copy that may be intact lies where nobody can look now."""
 
     name: str
     created_at: datetime
@@ -31,6 +33,7 @@ class Candidate:
     is_pinned: bool = False
     in_use: str = ""
     has_intact_copy: bool = True
+    is_out_of_sight: bool = False
 
     @property
     def counts(self) -> bool:
@@ -66,10 +69,11 @@ def choose_expired(candidates: Iterable[Candidate], policy: Retention, now: date
     Days, weeks and months are those of ``now``'s time zone.
     """
     newest_first = sorted(candidates, key=lambda one: (one.created_at, one.name), reverse=True)
-    kept = _kept_for_proof(newest_first)
+    present = [one for one in newest_first if one.created_at <= now + CLOCKS_DIFFER]
+    kept = _kept_for_proof(present)
     for one in newest_first:
         _keep(kept, one, _kept_by_itself(one, policy, now))
-    ordinary = [one for one in newest_first if one.counts and not one.is_safety]
+    ordinary = [one for one in present if one.counts and not one.is_safety]
     for number, one in enumerate(ordinary[: policy.keep], start=1):
         _keep(
             kept,
@@ -135,15 +139,24 @@ def prune_after_backup(journal: Journal) -> None:
 
 
 def _kept_for_proof(newest_first: Sequence[Candidate]) -> dict[str, str]:
-    """The last line: whatever the settings say, these two stay."""
+    """The last line: whatever the settings say, these stay."""
     kept: dict[str, str] = {}
-    proven = next((one for one in newest_first if one.is_proven and one.counts), None)
-    validated = next((one for one in newest_first if one.counts), None)
-    if proven is not None:
-        kept[proven.name] = _("The newest that is proven restorable.")
-    if validated is not None:
-        _keep(kept, validated, _("The newest that is validated."))
+    for is_enough in (_is_perhaps_there, _is_there):
+        good = [one for one in newest_first if is_enough(one)]
+        for one in [one for one in good if one.is_proven][:1]:
+            _keep(kept, one, _("The newest that is proven restorable."))
+        for one in good[:1]:
+            _keep(kept, one, _("The newest that is validated."))
     return kept
+
+
+def _is_there(one: Candidate) -> bool:
+    return one.counts
+
+
+def _is_perhaps_there(one: Candidate) -> bool:
+    """While a location is down, what lies there alone is not given up."""
+    return one.counts or (one.is_validated and one.is_out_of_sight)
 
 
 def _kept_by_itself(one: Candidate, policy: Retention, now: datetime) -> str:
@@ -151,6 +164,8 @@ def _kept_by_itself(one: Candidate, policy: Retention, now: datetime) -> str:
         return _("Pinned.")
     if one.in_use:
         return one.in_use
+    if one.created_at > now + CLOCKS_DIFFER:
+        return _("Its date lies ahead: the clock was set back since then.")
     if one.is_safety and now - one.created_at < policy.safety_for:
         days = policy.safety_for.days
         return _("A safety backup, kept for %(days)d days.") % {"days": days}
@@ -203,7 +218,7 @@ def _of_the_rest(one: Candidate, policy: Retention, oldest_needed: Candidate | N
 
 def _candidates() -> list[Candidate]:
     in_use = _in_use()
-    intact = _with_intact_copies()
+    intact, out_of_sight = _with_intact_copies()
     return [
         Candidate(
             name=backup.name,
@@ -214,28 +229,32 @@ def _candidates() -> list[Candidate]:
             is_pinned=backup.is_pinned,
             in_use=in_use.get(backup.pk, ""),
             has_intact_copy=backup.pk in intact,
+            is_out_of_sight=backup.pk in out_of_sight,
         )
         for backup in Backup.objects.present().defer("manifest", "proof", "warnings")
     ]
 
 
-def _with_intact_copies() -> set[int]:
-    """Backups with a copy that by its record is intact and that, seen now, lies there in its full size.
+def _with_intact_copies() -> tuple[set[int], set[int]]:
+    """Backups with a copy that by its record is intact and that, seen now, lies there in its full size;
+    and those with a copy in a location that does not answer or is no longer configured.
 
-    What lies in a location that does not answer does not count: older backups then stay.
+    What cannot be seen does not count: older backups then stay.
     """
     sizes: dict[tuple[str, str], int] = {}
+    seen: set[str] = set()
     for location in config.locations():
         try:
             sizes |= {(location.alias, file.name): file.size for file in location.names()}
         except EnvironmentProblem:
             continue
+        seen.add(location.alias)
     stored = BackupCopy.objects.intact().filter(backup__removed_at=None).select_related("backup")
-    return {
-        copy.backup_id
-        for copy in stored.defer("backup__manifest", "backup__proof", "backup__warnings")
-        if sizes.get((copy.location, copy.backup.name)) == copy.backup.size
-    }
+    stored = stored.defer("backup__manifest", "backup__proof", "backup__warnings")
+    return (
+        {one.backup_id for one in stored if sizes.get((one.location, one.backup.name)) == one.backup.size},
+        {one.backup_id for one in stored if one.location not in seen},
+    )
 
 
 def _in_use() -> dict[int, str]:
@@ -255,7 +274,8 @@ def _why_frozen() -> str:
     """Old backups are worth more while new ones fail."""
     ended = Operation.objects.filter(kind=Kind.BACKUP).exclude(state__in=[*Operation.ACTIVE, State.CANCELLED])
     last = ended.order_by("-created_at", "-pk").first()
-    if last is not None and last.state != State.SUCCEEDED:
+    is_over = last is not None and Backup.objects.validated().filter(operation__gt=last.pk).exists()
+    if last is not None and last.state != State.SUCCEEDED and not is_over:
         return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
             "number": last.pk
         }

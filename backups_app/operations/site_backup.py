@@ -65,7 +65,7 @@ def backup_site(journal: Journal) -> None:
         except EnvironmentProblem as problem:
             warnings.append(f"No copy in {location.alias}: {problem.message}")
             journal.warn(warnings[-1])
-    removed = [name for location in stored for name in _remove_oldest(journal, location)]
+    removed = [name for location in stored for name in _remove_oldest(journal, location, made.name)]
     journal.result |= {
         "locations": [location.alias for location in stored],
         "removed": removed,
@@ -100,11 +100,14 @@ def _copy(journal: Journal, made: Made, location: vault.Location) -> None:
         location.write_text(made.name, made.sidecar)
 
 
-def _remove_oldest(journal: Journal, location: vault.Location) -> Iterator[str]:
-    """The oldest beyond those that are kept, in a location that holds the new one."""
+def _remove_oldest(journal: Journal, location: vault.Location, new: str) -> Iterator[str]:
+    """The oldest beyond those that are kept, in a location that holds the ``new`` one.
+
+    That stays even when the clock was set back and the others' names look newer.
+    """
     try:
-        names = sorted((file.name for file in location.names()), key=_moment_of)
-        for name in names[: -config.site_backup_keep()]:
+        others = sorted({file.name for file in location.names()} - {new}, key=_moment_of)
+        for name in others[: max(0, len(others) + 1 - config.site_backup_keep())]:
             location.remove(name)
             journal.note(f"Removed {name} from {location.alias}: newer ones are kept.")
             yield f"{name} in {location.alias}"

@@ -13,7 +13,7 @@ from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, Refused
 from backups_app.models import Backup, Operation
 from backups_app.operations import adoption, copies
-from backups_app.operations.backup import lies_anywhere
+from backups_app.operations.backup import lies_anywhere, recorded_as_leftover
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
 from backups_app.systems.postgres import archive
@@ -70,12 +70,6 @@ def _store(
     taken_at = judged.taken_at or timezone.now()
     ours = config.managed_database().database
     name = _free_name(ours, taken_at)
-    journal.will_leave("file", name, location=working.alias)
-    with journal.stage(f"Store it as {name}"):
-        found = working.store(path, name, watch=journal.watch)
-    if found.sha256 != digest:
-        working.remove(name)
-        raise BadBackup(f"{SPOKEN_OF} changed while it was read.")
     warnings = []
     if judged.facts.database != ours:
         warnings.append(f"It was taken from the database {judged.facts.database}, not from {ours}.")
@@ -86,8 +80,13 @@ def _store(
         "validated_at": timezone.now(),
         "warnings": warnings,
     }
-    backup = adoption.record(journal, name, found, fields)
-    journal.left_nothing("file", name)
+    with recorded_as_leftover(journal, working, name):
+        with journal.stage(f"Store it as {name}"):
+            found = working.store(path, name, watch=journal.watch)
+        if found.sha256 != digest:
+            working.remove(name)
+            raise BadBackup(f"{SPOKEN_OF} changed while it was read.")
+        backup = adoption.record(journal, name, found, fields)
     journal.consequence = f"The backup {name} was imported and is kept."
     adoption.point_to(journal, backup)
     stored = working.local_path(name)

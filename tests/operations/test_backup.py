@@ -5,11 +5,18 @@ from __future__ import annotations
 import json
 import stat
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
 
 from backups_app.models import Backup, Operation
+from backups_app.operations import backup as backups
+from backups_app.operations import copies, housekeeping
+from backups_app.operations.journal import Journal
+from backups_app.systems.postgres.clients import Client
+from backups_app.systems.postgres.connections import Server
 from backups_app.systems.vault import parse_name
 from tests.operations.site import Site, beside, cancel_at, wait_for
 
@@ -77,6 +84,50 @@ def test_a_file_of_the_name_is_never_overwritten(one_folder: Site) -> None:
 
     assert backup.name not in taken
     assert {(one_folder.working / name).read_text() for name in taken} == {"somebody else's"}
+
+
+def test_a_file_that_takes_the_name_during_the_dump_is_neither_overwritten_nor_cleaned_up(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, taken = backups._dump, []
+
+    def then_taken(journal: Journal, server: Server, dumper: Client, file: Path, compression: str) -> Any:
+        found = real(journal, server, dumper, file, compression)
+        taken.append(file.with_name(file.name.removeprefix(".").removesuffix(".part")))
+        taken[0].write_text("somebody else's")
+        return found
+
+    monkeypatch.setattr(backups, "_dump", then_taken)
+    operation = site.try_backup()
+    housekeeping.keep_house()
+
+    assert operation.state == "failed"
+    assert "it was left as it is" in operation.error
+    assert operation.leftovers == []
+    assert taken[0].read_text() == "somebody else's"
+
+
+def test_a_file_of_the_name_in_another_location_is_left_there_for_good(
+    site: Site, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.BACKUP_KEEP = "1"
+    real, taken = copies.store_copy, []
+
+    def take_first(*arguments: Any) -> Any:
+        if not taken:
+            taken.append(site.second / arguments[1].name)
+            taken[0].write_text("somebody else's")
+        return real(*arguments)
+
+    monkeypatch.setattr(copies, "store_copy", take_first)
+    first = site.backup()
+    copy = first.copies.get(location="second")
+    site.backup()
+    site.backup()
+
+    assert (copy.state, "holds another file" in copy.problem) == ("pending", True)
+    assert Backup.objects.get(pk=first.pk).removed_at is not None
+    assert taken[0].read_text() == "somebody else's"
 
 
 @pytest.mark.parametrize("chosen", ["zstd:1", "gzip:6", "none", "best"])

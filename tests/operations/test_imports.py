@@ -70,6 +70,26 @@ def test_a_lost_catalogue_is_rebuilt_with_all_that_was_known(site: Site) -> None
     assert site.restore(Backup.objects.get(name=other.name)).state == "succeeded"
 
 
+def test_of_two_different_files_of_one_name_one_is_adopted_and_the_other_left_for_good(
+    site: Site, settings: Settings
+) -> None:
+    settings.BACKUP_KEEP = "1"
+    old_dump(site, site.working / OLD)
+    old_dump(site, site.second / OLD, "--compress=0")
+    theirs = (site.second / OLD).read_bytes()
+
+    operation = site.import_found()
+    copy = Backup.objects.get(name=OLD).copies.get(location="second")
+    site.backup()
+    site.backup()
+
+    assert operation.result["adopted"] == [OLD]
+    assert copy.state == "pending"
+    assert Backup.objects.get(name=OLD).removed_at is not None
+    assert not (site.working / OLD).exists()
+    assert (site.second / OLD).read_bytes() == theirs
+
+
 def test_files_of_the_old_scripts_are_adopted_and_can_be_validated_proven_and_restored(site: Site) -> None:
     old_dump(site, site.second / OLD)
     old_dump(site, site.working / SAFETY, "--compress=0")

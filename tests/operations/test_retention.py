@@ -85,7 +85,7 @@ def test_what_must_stay_stays_whatever_the_settings(found: list[Candidate], rule
         if one.is_safety and NOW - one.created_at < rules.safety_for:
             assert one.name not in goes
         if one.name in goes and not one.is_safety:
-            assert sum(other.created_at > one.created_at for other in ordinary) >= min(rules.keep, 1)
+            assert sum(other.created_at > one.created_at for other in ordinary) >= rules.keep
             assert len(ordinary) >= rules.keep
 
 
@@ -165,9 +165,40 @@ def test_safety_backups_have_a_period_of_their_own() -> None:
 
 
 def test_a_backup_from_the_future_is_harmless() -> None:
-    found = [aged(-2), aged(-1, "safety", is_safety=True), aged(0), aged(1)]
+    """The clock was ahead once: what is made now is not taken for the oldest, and nothing is lost."""
+    ahead = [aged(-3), aged(-2), aged(-1, "safety", is_safety=True)]
 
-    assert gone(choose_expired(found, policy(2), NOW)) == ["1 days"]
+    decisions = choose_expired([*ahead, aged(0), aged(1), aged(2)], policy(2), NOW)
+
+    assert gone(decisions) == ["2 days"]
+    assert {one.reason for one in decisions if one.name.startswith("-")} == {
+        "Its date lies ahead: the clock was set back since then."
+    }
+
+
+def test_the_newest_proven_stays_while_it_may_lie_in_a_location_that_is_down() -> None:
+    hidden = aged(9, "proven", is_proven=True, has_intact_copy=False, is_out_of_sight=True)
+    older = aged(10, "seen", is_proven=True)
+    lost = aged(8, "lost", is_proven=True, has_intact_copy=False)
+    found = [*(aged(days) for days in range(1, 4)), lost, hidden, older]
+
+    assert gone(choose_expired(found, policy(2), NOW)) == ["3 days", "lost"]
+
+
+def test_what_lies_in_a_location_that_is_down_is_known_to_lie_there(
+    site: Site, three: list[Backup], settings: Settings
+) -> None:
+    settings.BACKUP_KEEP = "1"
+    Backup.objects.filter(pk=three[0].pk).update(proven_at=timezone.now())
+    (site.working / three[0].name).unlink()
+    away = site.second.rename(site.second.with_name("away"))
+
+    operation = prune(site)
+    away.rename(site.second)
+    prune(site)
+
+    assert three[0].name not in operation.result["removed"]
+    assert (site.second / three[0].name).exists()
 
 
 # --- the settings -------------------------------------------------------------------------------------------
@@ -352,9 +383,21 @@ def test_nothing_goes_while_the_newest_backup_is_damaged(site: Site, three: list
     assert "is not validated" in prune(site).result["frozen"]
 
 
+def test_what_failed_before_the_last_good_backup_holds_nothing_up(site: Site, three: list[Backup]) -> None:
+    now = timezone.now()
+    Operation.objects.create(kind="backup", state="failed", expires_at=now, finished_at=now)
+
+    operation = site.try_backup()
+
+    assert operation.result["frozen"] == ""
+    assert sorted(operation.result["removed"]) == [three[0].name, three[1].name]
+
+
 def test_another_s_file_at_the_place_of_a_waiting_copy_is_left_alone(site: Site, three: list[Backup]) -> None:
     (site.second / three[0].name).write_text("somebody else's")
+    (site.second / f"{three[0].name}.json").unlink()
     BackupCopy.objects.filter(backup=three[0], location="second").update(state="pending")
+    site.check_copies(only_pending=True)
 
     assert prune(site).result["waiting"] == []
 

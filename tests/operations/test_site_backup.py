@@ -92,6 +92,23 @@ def test_only_the_newest_are_kept_and_nothing_else_is_touched(
     assert len(operation.result["removed"]) == 6
 
 
+def test_the_new_one_stays_where_the_others_names_look_newer(
+    site: Site, in_a_file: Path, settings: Settings
+) -> None:
+    """The clock was ahead once, and was set back."""
+    settings.SITE_BACKUP_KEEP = 2
+    later = [f"qradmin_site_2099010{day}_000000.sqlite3" for day in (1, 2, 3)]
+    for name in later:
+        (site.working / name).write_bytes(b"x")
+
+    operation = site.backup_site()
+
+    made = operation.result["file"]
+    assert (site.working / made).exists()
+    assert (site.second / made).exists()
+    assert sorted(path.name for path in site.working.glob("*.sqlite3")) == [made, later[2]]
+
+
 @on_sqlite
 def test_no_import_and_no_check_takes_it_for_a_backup(site: Site, in_a_file: Path) -> None:
     site.backup_site()
