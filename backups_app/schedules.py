@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from croniter import croniter
@@ -97,6 +97,11 @@ JOBS: dict[str, Job] = {
 }
 
 
+# A change from summer to winter time moves a run by an hour.
+FAR_FROM_A_RUN = timedelta(hours=2)
+FAR_FROM_A_MINUTE = timedelta(minutes=5)
+
+
 @dataclass(frozen=True)
 class Timing:
     """When a job runs, as its schedule says. ``at`` is None for each hour."""
@@ -164,6 +169,20 @@ def _next_run(job: Job, cron: str) -> datetime:
     """Past the day whose run there has been: at a later time it would ask for nothing."""
     runs = runs_after(cron, timezone.now())
     return next(run for run in runs if not Operation.objects.filter(dedupe_key=slot_of(job, run)).exists())
+
+
+def pull_back() -> None:
+    """When a clock that was ahead has been set back: no schedule waits for longer than until its next run.
+
+    Housekeeping waits too then, so each worker asks this beside its sign of life.
+    """
+    now = timezone.now()
+    Schedule.objects.filter(name=HOUSEKEEPING, next_run__gt=now + FAR_FROM_A_MINUTE).update(next_run=now)
+    for row in Schedule.objects.filter(name__in=JOBS, next_run__gt=now + FAR_FROM_A_RUN):
+        if row.next_run - next(runs_after(str(row.cron), now)) > FAR_FROM_A_RUN:
+            wanted = _next_run(JOBS[str(row.name)], str(row.cron))
+            if row.next_run - wanted > FAR_FROM_A_RUN:
+                Schedule.objects.filter(pk=row.pk, next_run=row.next_run).update(next_run=wanted)
 
 
 def cron_of(at: time | None, days: Iterable[str]) -> str:

@@ -337,3 +337,32 @@ def test_the_last_result_is_the_schedules_own(staff: Client) -> None:
     assert f"/backups_app/operation/{own.pk}/change/" in page
     assert f"/backups_app/operation/{other.pk}/change/" not in page
     assert "Times are those of UTC." in page
+
+
+def test_a_clock_that_was_ahead_holds_no_schedule_up(db: None, at: Any) -> None:
+    now = timezone.now()
+    before = dict(Schedule.objects.values_list("name", "next_run"))
+    Schedule.objects.update(next_run=now + timedelta(days=30))
+    paused = Schedule.objects.get(name="prune")
+    Schedule.objects.filter(pk=paused.pk).update(repeats=schedules.PAUSED)
+
+    schedules.pull_back()
+
+    after = dict(Schedule.objects.values_list("name", "next_run"))
+    assert after[schedules.HOUSEKEEPING] <= timezone.now()
+    for key in JOBS:
+        assert abs(after[key] - before[key]) <= timedelta(hours=1), key
+    assert Schedule.objects.get(name="prune").repeats == schedules.PAUSED
+    schedules.pull_back()
+    assert dict(Schedule.objects.values_list("name", "next_run")) == after
+
+
+def test_a_schedule_that_waits_for_its_next_free_day_is_left_to_wait(db: None) -> None:
+    row = Schedule.objects.get(name="backup")
+    waits_until = row.next_run + timedelta(days=1)
+    make_operation("backup", dedupe_key=schedules.slot_of(JOBS["backup"], row.next_run))
+    Schedule.objects.filter(pk=row.pk).update(next_run=waits_until)
+
+    schedules.pull_back()
+
+    assert Schedule.objects.get(pk=row.pk).next_run == waits_until
