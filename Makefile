@@ -37,7 +37,7 @@ demo-check: .venv/.demo
 test: .venv/.dev
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-# The other folders do without it, or (end_to_end) have it on both kinds of database by themselves.
+# The floors that keep records. Of end_to_end the tests with a real cluster run on both kinds of database in any case.
 test-postgresql: .venv/.dev
 	@for major in 16 18; do \
 		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS) \

@@ -82,6 +82,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     }
 else:
     DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    # A server that takes the connection and stays silent must hold up no page and no start.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # --- The queue --------------------------------------------------------------------------------------
@@ -198,7 +200,10 @@ if BEHIND_TLS_PROXY:
 # Failed logins are counted for each pair of name and address.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 AXES_FAILURE_LIMIT = env.int("LOGIN_ATTEMPTS", default=5, least=1)
-AXES_COOLOFF_TIME = timedelta(minutes=env.float("LOGIN_PAUSE_MINUTES", default=15, least=0.1))
+A_YEAR_IN_MINUTES = 525_600
+AXES_COOLOFF_TIME = timedelta(
+    minutes=min(env.float("LOGIN_PAUSE_MINUTES", default=15, least=0.1), A_YEAR_IN_MINUTES)
+)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_CLIENT_IP_CALLABLE = "qradmin.headers.client_address"
 AXES_LOCKOUT_TEMPLATE = "admin/locked_out.html"
@@ -215,7 +220,7 @@ MINIMUM_BACKUP_BYTES = env.int("MINIMUM_BACKUP_BYTES", default=30000, least=0)
 
 # --- Language, time, static files, logs ---------------------------------------------------------------------
 
-LANGUAGE_CODE = env.str("LANGUAGE_CODE", default="en")
+LANGUAGE_CODE = env.choice("LANGUAGE_CODE", ["en", "de"], default="en")
 LOCALE_PATHS = [BASE_DIR / "locale"]
 LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 TIME_ZONE = env.time_zone("TIME_ZONE", default="UTC")

@@ -63,6 +63,7 @@ class Journal:
         self._moved_at = time.monotonic()
         self._progress: tuple[int, int | None, str] = (0, None, "")
         self._step = ""
+        self._outer = ""
         self._is_cancelled = False
         self._is_lost = False
         self._is_past_cancelling = False
@@ -148,14 +149,26 @@ class Journal:
         """A step with a duration; its end is written when it succeeds."""
         self.watch()
         self.moved()
-        self._step, self._progress = name, (0, None, "")
+        outer = self._outer
+        self._show_step(name)
+        self._outer = name
         began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._outer = outer
+        self.note(name, seconds=round(time.monotonic() - began, 3))
+        if outer:
+            self._show_step(outer)
+        else:
+            self._step = ""
+
+    def _show_step(self, name: str) -> None:
+        self._step, self._progress = name, (0, None, "")
         with suppress(RecordsError):  # only shown; what has to be stored waits for the database
             self.operation.update_held(
                 current_step=name, progress_done=0, progress_total=None, progress_unit=""
             )
-        yield
-        self.note(name, seconds=round(time.monotonic() - began, 3))
 
     def progress(self, done: int, total: int | None = None, unit: str = "") -> None:
         """So much of the present step is done; written with the next heartbeat."""

@@ -1,11 +1,20 @@
-"""How the web server runs in its container: one process, some threads, logs like the site's own."""
+"""How the web server runs in its container: a few processes and threads, logs like the site's own."""
 
 import os
+import sys
+
+
+def _number(name: str, text: str, otherwise: int) -> int:
+    if text.strip().isdecimal() and int(text) > 0:
+        return int(text)
+    print(f"{name} is {text!r}: it has to be a whole number. {otherwise} is used.", file=sys.stderr)
+    return otherwise
+
 
 bind = "0.0.0.0:8000"
-workers = int(os.environ.get("WEB_PROCESSES", "2"))
+workers = _number("WEB_PROCESSES", os.environ.get("WEB_PROCESSES", "2"), 2)
 worker_class = "gthread"
-threads = int(os.environ.get("WEB_THREADS", "4"))
+threads = _number("WEB_THREADS", os.environ.get("WEB_THREADS", "4"), 4)
 timeout = 60
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory: the file system may be read-only

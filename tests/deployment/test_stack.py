@@ -109,6 +109,8 @@ def test_a_file_of_the_old_scripts_is_taken_along_as_the_page_says(stack: Deploy
     old.parent.mkdir()
     old.write_bytes(stack.output("demo-postgres", "pg_dump", "-U", "qr_admin", *OLD_FLAGS, "qrdb"))
 
+    assert "(cd ../qr-system/backups && " in command
+    command = command.replace("../qr-system/backups", str(old.parent))
     stack.shell(command.replace("docker compose", stack.compose_command))
     imported = stack.manage("import_backups")
     proven = stack.manage("prove_backup", old.name)

@@ -245,3 +245,20 @@ def test_the_trail_is_in_the_site_s_language_whoever_asks(one_folder: Site) -> N
         operation = one_folder.attempt(tasks.request_prune(**WHO))
 
     assert operation.steps.filter(what="Nothing to remove.").exists()
+
+
+def test_after_an_inner_step_the_outer_one_goes_on(one_folder: Site) -> None:
+    seen: list[str] = []
+    operation = tasks.request_backup(**WHO)
+    claimed = Operation.objects.claim(operation.pk, host="here", pid=1)
+    assert claimed is not None
+
+    def step() -> str:
+        return str(Operation.objects.values_list("current_step", flat=True).get(pk=operation.pk))
+
+    with open_journal(claimed) as journal, journal.stage("Outer"):
+        with journal.stage("Inner"):
+            seen.append(step())
+        seen.append(step())
+
+    assert seen == ["Inner", "Outer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -21,6 +22,8 @@ class Command(BaseCommand):
         parser.add_argument("--seconds", type=float, default=60, help="how long to wait (60)")
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if not math.isfinite(options["seconds"]):
+            raise CommandError("The number of seconds has to be finite.")
         deadline = time.monotonic() + options["seconds"]
         while (trouble := _trouble()) is not None:
             if time.monotonic() >= deadline:
