@@ -185,6 +185,17 @@ def pull_back() -> None:
                 Schedule.objects.filter(pk=row.pk, next_run=row.next_run).update(next_run=wanted)
 
 
+def is_too_far_ahead(schedule: Schedule, now: datetime) -> bool:
+    """Whether it waits longer than its timing allows; the run of a day that has had its own is skipped."""
+    if schedule.next_run is None:
+        return False
+    if schedule.name == HOUSEKEEPING:
+        return bool(schedule.next_run > now + FAR_FROM_A_MINUTE)
+    runs = runs_after(str(schedule.cron), now)
+    next(runs)
+    return bool(schedule.next_run - next(runs) > FAR_FROM_A_RUN)
+
+
 def cron_of(at: time | None, days: Iterable[str]) -> str:
     """In the words of cron; the hourly job runs seven minutes past, when the daily ones do not start."""
     if at is None:

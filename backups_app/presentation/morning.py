@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 
 from django.urls import reverse
@@ -17,9 +17,10 @@ from backups_app.operations.exposure import Exposure, in_words
 from backups_app.presentation import words
 from backups_app.presentation.days import BAD
 from backups_app.presentation.standing import Kind, Standing
-from backups_app.schedules import HOUSEKEEPING, JOBS, PAUSED
+from backups_app.schedules import HOUSEKEEPING, JOBS, PAUSED, is_too_far_ahead
 
 DATABASE_CHECKED_FOR = timedelta(hours=26)
+CLOCK_TOLERANCE = timedelta(minutes=5)
 LATE_AFTER = timedelta(minutes=10)  # a worker that is busy takes up a schedule a little later
 
 
@@ -105,6 +106,12 @@ def _age(now: Standing) -> _Verdict:
     if now.now - now.good.created_at > config.alarms().backup_age:
         text = _("The last validated backup is too old: it was taken %(time)s.") % {"time": age}
         return Severity.CRITICAL, text, *way_out
+    if now.newest is not None and _is_in_the_future(now, now.newest.created_at):
+        text = _(
+            "The newest backup, %(name)s, bears a time in the future:"
+            " the clock seems to have been set back, or is wrong."
+        )
+        return Severity.WARNING, text % {"name": now.newest.name}, *_look_at(now.newest)
     return Severity.OK, _("%(name)s was taken %(time)s.") % {"name": now.good.name, "time": age}
 
 
@@ -179,15 +186,27 @@ def _copies(now: Standing) -> _Verdict:
             now.copies.waiting,
         )
         told.append(text % {"count": words.number(now.copies.waiting)})
+    away = _unread(check)
     if told:
-        return Severity.WARNING, " ".join(told), *way_out
+        return Severity.WARNING, " ".join([*told, *away]), *way_out
     if check is not None and check.state in BAD:
-        return Severity.WARNING, _last_failed(check), *_steps(check)
+        return Severity.WARNING, " ".join([_last_failed(check), *away]), *_steps(check)
+    if away:
+        return Severity.WARNING, " ".join(away), *way_out
     if check is None or check.finished_at is None:
         return Severity.OK, _("None is known to be missing or damaged; they have not been read again yet.")
     return Severity.OK, _("All are intact, as far as known; read again %(time)s.") % {
         "time": words.age(check.finished_at)
     }
+
+
+def _unread(check: Operation | None) -> list[str]:
+    """The locations that did not answer when the copies were last read."""
+    places = check.result.get("unreachable") if check is not None else None
+    if not places:
+        return []
+    text = _("At the last check of the copies, these locations could not be read: %(places)s.")
+    return [text % {"places": ", ".join(places)}]
 
 
 def _space(now: Standing) -> _Verdict:
@@ -214,6 +233,13 @@ def _schedules(now: Standing) -> _Verdict:
         since = min(one.next_run for one in late)
         text = _("What should have run by itself %(time)s has not: look whether a worker is alive.")
         return Severity.CRITICAL, text % {"time": words.age(since)}, *way_out
+    ahead = [_title(one.name) for one in running if is_too_far_ahead(one, now.now)]
+    if ahead:
+        text = _(
+            "The next run is further ahead than it should be: %(names)s;"
+            " the clock seems to have been set back, or is wrong."
+        )
+        return Severity.WARNING, text % {"names": ", ".join(ahead)}, *way_out
     paused = [_title(one.name) for one in now.schedules if one.repeats == PAUSED]
     if paused:
         return Severity.WARNING, _("Paused: %(names)s.") % {"names": ", ".join(paused)}, *way_out
@@ -263,6 +289,12 @@ def _database(now: Standing) -> _Verdict:
     if check.state in BAD:
         text = _("The live database could not be checked: %(error)s") % {"error": check.error}
         return Severity.CRITICAL, text, *_steps(check)
+    if _is_in_the_future(now, check.finished_at):
+        text = _(
+            "The last check of the live database bears a time in the future:"
+            " the clock seems to have been set back, or is wrong."
+        )
+        return Severity.WARNING, text, *_steps(check)
     if now.now - check.finished_at > DATABASE_CHECKED_FOR:
         text = _("The live database was valid, but that was checked %(time)s.") % {"time": age}
         return Severity.WARNING, text, *_steps(check)
@@ -287,6 +319,10 @@ def exposure_of(now: Standing) -> Exposure | None:
         return None
     found = Exposure.from_result(check.result)
     return found if found is not None and found.backup == now.good.name else None
+
+
+def _is_in_the_future(now: Standing, moment: datetime) -> bool:
+    return moment > now.now + CLOCK_TOLERANCE
 
 
 def _no_backup() -> str:

@@ -44,7 +44,8 @@ class Standing:
     """All that is known at one moment.
 
     ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not.
-    ``latest`` is the last ended operation of a kind, ``owing`` one that ended and still has to start the API.
+    ``latest`` is the last ended operation of a kind (a check of the copies counts when it read them all),
+    ``owing`` one that ended and still has to start the API.
     """
 
     now: datetime
@@ -120,10 +121,16 @@ def _copies() -> Copies:
     )
 
 
+def _is_full_check() -> Q:
+    """Of a check of the copies: not only of those that wait, which says nothing about the others."""
+    return Q(parameters__only_pending__isnull=True) | Q(parameters__only_pending=False)
+
+
 def _latest(*kinds: str) -> dict[str, Operation]:
-    """The last ended operation of each kind, in one query."""
+    """The last ended operation of each kind, in one query; of the checks of the copies the last full one."""
     ended = Operation.objects.exclude(state__in=[*Operation.ACTIVE, Operation.State.CANCELLED])
     newest = Q(pk__in=[])
     for kind in kinds:
-        newest |= Q(pk=Subquery(ended.filter(kind=kind).order_by("-created_at", "-pk").values("pk")[:1]))
+        of_kind = ended.filter(_is_full_check() if kind == Kind.CHECK_COPIES else Q(), kind=kind)
+        newest |= Q(pk=Subquery(of_kind.order_by("-created_at", "-pk").values("pk")[:1]))
     return {row.kind: row for row in Operation.objects.filter(newest).order_by("created_at")}

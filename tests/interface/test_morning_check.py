@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from django_q.models import Schedule
 
+from backups_app import schedules
 from backups_app.models import Backup, BackupCopy
 from backups_app.presentation import morning, surroundings
 from backups_app.presentation.morning import Finding, Severity
@@ -35,6 +37,7 @@ def in_order(tmp_path: Path, settings: Any) -> Backup:
         "validate_database", result={"exposure": {"backup": backup.name, "scans": 412, "codes": 3}}
     )
     Schedule.objects.update(next_run=timezone.now() + timedelta(hours=1))
+    Schedule.objects.filter(name="Housekeeping").update(next_run=timezone.now() + timedelta(minutes=1))
     return backup
 
 
@@ -60,6 +63,10 @@ def test_when_all_is_in_order_every_check_says_so() -> None:
 
 def make_older(backup: Backup, **changes: Any) -> None:
     Backup.objects.filter(pk=backup.pk).update(**changes)
+
+
+def set_next_run(name: str, moment: datetime) -> None:
+    Schedule.objects.filter(name=name).update(next_run=moment)
 
 
 NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]] = [
@@ -156,6 +163,50 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         "second is away.",
     ),
     (
+        "location not read",
+        "copies",
+        Severity.WARNING,
+        lambda _: make_operation("check_copies", result={"unreachable": ["nas", "second"]}),
+        "these locations could not be read: nas, second.",
+    ),
+    (
+        "copy check failed and location not read",
+        "copies",
+        Severity.WARNING,
+        lambda _: make_operation(
+            "check_copies", "failed", error="No copy is left.", result={"unreachable": ["nas"]}
+        ),
+        "No copy is left. At the last check of the copies, these locations could not be read: nas.",
+    ),
+    (
+        "backup from the future",
+        "age",
+        Severity.WARNING,
+        lambda backup: make_older(backup, created_at=timezone.now() + DAY),
+        "bears a time in the future: the clock seems to have been set back",
+    ),
+    (
+        "check from the future",
+        "database",
+        Severity.WARNING,
+        lambda _: make_operation("validate_database", finished_at=timezone.now() + DAY),
+        "bears a time in the future: the clock seems to have been set back",
+    ),
+    (
+        "housekeeping far ahead",
+        "schedules",
+        Severity.WARNING,
+        lambda _: set_next_run("Housekeeping", timezone.now() + timedelta(minutes=10)),
+        "further ahead than it should be: Housekeeping; the clock seems to have been set back",
+    ),
+    (
+        "backup far ahead",
+        "schedules",
+        Severity.WARNING,
+        lambda _: set_next_run("backup", timezone.now() + 3 * DAY),
+        "further ahead than it should be: Backup; the clock seems to have been set back",
+    ),
+    (
         "no schedules",
         "schedules",
         Severity.CRITICAL,
@@ -240,6 +291,33 @@ def test_the_way_out_is_there_and_an_alarm_is_a_banner(
     banners = [banner.text for banner in staff.get("/").context["banners"]]
     assert (found.message in banners) == (severity is Severity.CRITICAL)
     assert told in staff.get("/morning-check/").context["findings"][list(findings()).index(name)].message
+
+
+def test_a_schedule_that_skips_the_run_of_a_day_that_had_one_is_in_order() -> None:
+    """As after a change of its time: then the next run is that of the next day."""
+    row = Schedule.objects.get(name="backup")
+    set_next_run("backup", list(islice(schedules.runs_after(row.cron, timezone.now()), 2))[1])
+
+    assert findings()["schedules"].severity is Severity.OK
+
+
+def test_a_paused_schedule_is_never_too_far_ahead() -> None:
+    Schedule.objects.filter(name="backup").update(repeats=0, next_run=timezone.now() + 30 * DAY)
+
+    assert findings()["schedules"].message == "Paused: Backup."
+
+
+@pytest.mark.parametrize("full", [{}, {"only_pending": False}])
+def test_a_check_of_waiting_copies_does_not_stand_for_the_last_full_one(full: dict[str, bool]) -> None:
+    before = timezone.now() - timedelta(hours=2)
+    make_operation("check_copies", created_at=before, parameters=full, result={"unreachable": ["nas"]})
+    make_operation("check_copies", parameters={"only_pending": True}, result={"unreachable": []})
+
+    assert "could not be read: nas." in findings()["copies"].message
+
+    make_operation("check_copies", parameters=full, result={"unreachable": []})
+
+    assert findings()["copies"].message.startswith("All are intact")
 
 
 def test_no_worker_is_an_alarm(in_order: Backup) -> None:
