@@ -213,6 +213,7 @@ def request(
                 transaction.on_commit(lambda: _dispatch(row))
     except IntegrityError:
         return _same(open_key, dedupe_key)
+    row.is_made_here = True
     return row
 
 
@@ -227,7 +228,10 @@ def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Ope
             _("%(operation)s is %(state)s: wait for it or cancel it first.")
             % {"operation": other, "state": state}
         )
-    return request(kind, open_key="replacement", reason=reason, **rest)
+    found = request(kind, open_key="replacement", reason=reason, **rest)
+    if not found.is_made_here and (found.backup, found.parameters) != (rest["backup"], rest["parameters"]):
+        raise Busy(f"{found} was asked for at the same moment: wait for it or cancel it first.")
+    return found
 
 
 def _request_api(kind: str, reason: str, who: Mapping[str, Any]) -> Operation:
@@ -340,7 +344,10 @@ def run_here(
     try:
         claimed = Operation.objects.claim(operation.pk, host=socket.gethostname(), pid=os.getpid())
     except Busy:
-        operation.request_cancel("qradmin")
+        if housekeeping.close_dead_operations():  # where no worker runs, nobody else does
+            return run_here(operation, on_note=on_note, on_progress=on_progress)
+        if operation.is_made_here:
+            operation.request_cancel("qradmin")
         raise
     if claimed is None:
         raise Busy(f"{operation} has already been started elsewhere.")

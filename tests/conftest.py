@@ -51,6 +51,7 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         env={
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            "ENV_FILE": os.devnull,
             "SECRET_KEY": "only-for-tests-" + 50 * "x",
             "DATABASE_URL": f"sqlite:///{file}",
             "MANAGED_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/none",

@@ -35,11 +35,22 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
     search_fields = ("backup__name", "operation__requested_by_name", "operation__reason")
     search_help_text = gettext_lazy("Backup, person or reason")
     date_hierarchy = "created_at"
-    actions = None
+    actions = ("undo_one",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[RestoreEvent]:
         heavy = ("backup__manifest", "safety_backup__manifest", "backup__proof", "safety_backup__proof")
         return super().get_queryset(request).defer(*heavy)
+
+    @admin.action(description=gettext_lazy("Undo the selected restore…"), permissions=["undo"])
+    def undo_one(self, request: HttpRequest, queryset: QuerySet[RestoreEvent]) -> HttpResponse | None:
+        chosen = list(queryset[:2])
+        if len(chosen) != 1:
+            messages.error(request, _("Choose exactly one restore to undo."))
+            return None
+        return redirect("admin:backups_app_restoreevent_undo", chosen[0].pk)
+
+    def has_undo_permission(self, request: HttpRequest) -> bool:
+        return may(request, "restore_backup")
 
     @admin.display(description=gettext_lazy("what"), ordering="created_at")
     def what(self, event: RestoreEvent) -> str:

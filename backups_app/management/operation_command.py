@@ -17,7 +17,7 @@ from django.db import OperationalError, ProgrammingError
 from tqdm import tqdm
 
 from backups_app import tasks
-from backups_app.errors import QradminError
+from backups_app.errors import QradminError, Refused
 from backups_app.models import Operation
 
 NOT_READY = "The site's own database is not ready: check DATABASE_URL and run manage.py migrate."
@@ -103,6 +103,15 @@ class OperationCommand(QradminCommand):
                 self.stdout.write(f"  {what}" if level == "info" else f"  {level.upper()}: {what}")
 
         return on_note
+
+
+def typed_word(what: str, word: str) -> str:
+    """What a person types at the terminal; asked for on standard error, as the answer may be JSON."""
+    if not sys.stdin.isatty():
+        raise Refused("Nobody can confirm this: add --yes.")
+    sys.stderr.write(f"{what}\nType {word} to confirm: ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip()
 
 
 def described(operation: Operation) -> dict[str, Any]:

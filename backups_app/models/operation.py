@@ -208,6 +208,9 @@ class Operation(Kept):
 
     objects = OperationQuerySet.as_manager()
 
+    # Of this very object: whoever asked made the row just now, and did not find it open already.
+    is_made_here = False
+
     class Meta:
         verbose_name = _("operation")
         verbose_name_plural = _("audit history")

@@ -63,7 +63,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
     with journal.stage("Check server, client program and room"):
         live = databases.facts(server)
         dumper = clients.for_dump(live.major, config.client_folders())
-        reader = clients.newest_restore(config.client_folders())
+        reader = clients.restore_beside(dumper, config.client_folders())
         working.check()
         _insist_on_room(working, live)
     name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)

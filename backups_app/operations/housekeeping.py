@@ -64,10 +64,11 @@ def keep_house() -> None:
         _do(duty)
 
 
-def close_dead_operations() -> None:
-    """Running rows without a sign of life: end their sessions, then mark them interrupted."""
-    for operation in Operation.objects.silent(timezone.now()):
-        _close(operation, SILENT_FOR, NO_SIGN_OF_LIFE)
+def close_dead_operations() -> bool:
+    """Running rows without a sign of life: end their sessions, mark them interrupted; whether any was."""
+    silent = Operation.objects.silent(timezone.now())
+    closed = [_close(operation, SILENT_FOR, NO_SIGN_OF_LIFE) for operation in silent]
+    return any(closed)
 
 
 def rescue() -> None:

@@ -29,7 +29,7 @@ from backups_app.operations.staging import Staged, fitting_name, staged_copy
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.postgres.health import check_database
+from backups_app.systems.postgres.health import STRUCTURE, check_database
 
 UNTOUCHED = "The live database was not touched."
 
@@ -130,10 +130,13 @@ def _insist_on_a_live_database(server: Server) -> None:
 
 
 def _insist_on_sound(journal: Journal, staged: Staged, subject: str) -> None:
-    """The API re-creates the tables of a database that does not pass its checks: none may get there."""
+    """The API re-creates the tables of a database that lacks some of them: none such may get there.
+
+    Any other fault is in the backup as well, which is restored as it was: it is told.
+    """
     checks = check_database(staged.server, api_lifecycle.expectations_of_the_api(), watch=journal.watch)
     validation.tell_checks(journal, checks)
-    bad = validation.failed(checks)
+    bad = [check for check in validation.failed(checks) if check.name in STRUCTURE]
     if bad:
         told = f"{bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
         raise UnhealthyDatabase(f"{subject} is no sound database. {told}")

@@ -169,6 +169,7 @@ def _environment(folder: Path, server: embedded.EmbeddedServer) -> dict[str, str
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ},
         "DJANGO_SETTINGS_MODULE": "qradmin.settings",
+        "ENV_FILE": os.devnull,
         "SECRET_KEY": "for-one-run-of-the-benchmark-" + 30 * "x",
         "DATABASE_URL": f"sqlite:///{folder / 'site.sqlite3'}",
         "MANAGED_DATABASE_URL": url,

@@ -27,16 +27,6 @@ WORKER_PATIENCE_SECONDS = 30
 ACCOUNTS = {"itstaff": "IT staff", "helpdesk": "Help desk"}
 # What the site would read from the environment of whoever types `make demo`, and what it needs of it.
 PASSED_ON = ("PATH", "HOME", "USER", "TMPDIR", "LANG", "LC_ALL")
-# A clone in use may have a .env file; the site reads it for whatever the environment does not say.
-NOT_FROM_A_DOT_ENV_FILE = {
-    "API_CONTAINER": "",
-    "API_HEALTH_URL": "",
-    "DRILL_DATABASE_URL": "",
-    "BACKUP_COMPRESSION": "best",
-    "EXPECTED_REVISION": "",
-    "HTTPS_ONLY": "False",
-    "BEHIND_TLS_PROXY": "False",
-}
 
 Say = Callable[[str], None]
 
@@ -172,7 +162,7 @@ def settings(place: Place, server: embedded.EmbeddedServer) -> dict[str, str]:
         "MANAGED_DATABASE_URL": managed_url(place, server),
         "BACKUP_LOCATIONS": f"working={place.backups}",
         "STATIC_ROOT": str(place.folder / "static"),
-        **NOT_FROM_A_DOT_ENV_FILE,
+        "ENV_FILE": os.devnull,  # a clone in use may have one, with the databases of production
     }
 
 

@@ -479,6 +479,7 @@ def _lent(site: Site) -> Iterator[Site]:
 def _environment(folder: Path, managed: Server, database_url: str) -> dict[str, str]:
     """All of it, so that nothing of the developer's own configuration gets in."""
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
+        "ENV_FILE": os.devnull,
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": str(ROOT),
         "DJANGO_SETTINGS_MODULE": "tests.end_to_end.site_settings",

@@ -30,6 +30,7 @@ def environment(managed: Server, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "backups").mkdir(mode=0o700)
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        "ENV_FILE": os.devnull,
         "SECRET_KEY": "only-for-tests-" + 50 * "x",
         "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
         "MANAGED_DATABASE_URL": url_of(managed),
@@ -238,3 +239,11 @@ def test_a_terminal_is_asked_for_the_file_name(manage: Manage, environment: dict
 
     assert running.returncode == 1
     assert "Nothing was changed." in errors
+
+
+def test_a_file_of_variables_is_read_only_where_it_is_named(unmigrated: Manage, tmp_path: Path) -> None:
+    file = tmp_path / "variables"
+    file.write_text("BACKUP_KEEP=0\n")
+
+    assert "BACKUP_KEEP" not in unmigrated("check").stderr
+    assert "BACKUP_KEEP" in unmigrated("check", ENV_FILE=str(file)).stderr

@@ -81,6 +81,20 @@ def test_the_action_to_back_up_needs_no_selection(staff: Client) -> None:
     assert Operation.objects.get().kind == "backup"
 
 
+def test_the_undo_action_takes_exactly_one_restore(staff: Client, log_in: Log_in) -> None:
+    one, two = (make_restore(make_backup(f"qrdb_2026052{day}_143022.sql")) for day in (5, 6))
+    chosen = {"action": "undo_one", "_selected_action": [one.pk, two.pk]}
+
+    refused = staff.post("/backups_app/restoreevent/", chosen, follow=True)
+    accepted = staff.post("/backups_app/restoreevent/", {**chosen, "_selected_action": [one.pk]})
+    log_in("helpdesk").post("/backups_app/restoreevent/", {**chosen, "_selected_action": [one.pk]})
+
+    assert "exactly one" in told(refused)
+    assert accepted.headers["Location"] == f"/backups_app/restoreevent/{one.pk}/undo/"
+    assert "Undo the selected" not in log_in("helpdesk").get("/backups_app/restoreevent/").content.decode()
+    assert not Operation.objects.filter(kind="undo_restore").exists()
+
+
 def test_the_restore_action_takes_exactly_one_backup(staff: Client) -> None:
     one, two = make_backup(), make_backup("qrdb_20260526_143022.sql")
     chosen = {"action": "restore_one", "_selected_action": [one.pk, two.pk]}

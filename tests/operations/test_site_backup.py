@@ -92,6 +92,7 @@ def test_only_the_newest_are_kept_and_nothing_else_is_touched(
     assert len(operation.result["removed"]) == 6
 
 
+@on_sqlite
 def test_the_new_one_stays_where_the_others_names_look_newer(
     site: Site, in_a_file: Path, settings: Settings
 ) -> None:

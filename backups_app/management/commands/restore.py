@@ -4,11 +4,9 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
-
 from backups_app import config, tasks
-from backups_app.errors import EnvironmentProblem
-from backups_app.management.operation_command import OperationCommand
+from backups_app.errors import EnvironmentProblem, Refused
+from backups_app.management.operation_command import OperationCommand, typed_word
 from backups_app.models import Backup, Operation
 from backups_app.operations import revisions
 
@@ -55,8 +53,6 @@ def _advice(backup: Backup) -> str:
 
 
 def _confirm(name: str) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError("Nobody can confirm this: add --yes.")
-    sys.stderr.write(f"This replaces the database {config.managed_database()} by {name}.\n")
-    if input("Type the file name to confirm: ").strip() != name:
-        raise CommandError("That was not the file name. Nothing was changed.")
+    typed = typed_word(f"This replaces the database {config.managed_database()} by {name}.", "the file name")
+    if typed != name:
+        raise Refused("That was not the file name. Nothing was changed.")

@@ -1,15 +1,13 @@
 """Undo a restore."""
 
-import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import CommandError
 from django.utils import timezone
 
 from backups_app import tasks
 from backups_app.errors import Refused
-from backups_app.management.operation_command import OperationCommand
+from backups_app.management.operation_command import OperationCommand, typed_word
 from backups_app.models import Operation, RestoreEvent
 
 
@@ -48,8 +46,5 @@ def _event(number: int | None) -> RestoreEvent:
 
 
 def _confirm(event: RestoreEvent) -> None:
-    if not sys.stdin.isatty():
-        raise CommandError("Nobody can confirm this: add --yes.")
-    sys.stderr.write(f"This brings back the database {event.replaced_database}.\n")
-    if input("Type undo to confirm: ").strip() != "undo":
-        raise CommandError("Nothing was changed.")
+    if typed_word(f"This brings back the database {event.replaced_database}.", "undo") != "undo":
+        raise Refused("Nothing was changed.")

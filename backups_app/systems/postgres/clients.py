@@ -63,6 +63,11 @@ def newest_restore(folders: Sequence[Path] = ()) -> Client:
     return max(clients, key=lambda client: client.major)
 
 
+def restore_beside(dumper: Client, folders: Sequence[Path] = ()) -> Client:
+    """The pg_restore that came with this pg_dump, which reads all that this writes; else the newest."""
+    return _client("pg_restore", dumper.path.with_name("pg_restore")) or newest_restore(folders)
+
+
 def best_compression(client: Client) -> str:
     """``zstd:3`` when this pg_dump was built with zstd, else ``gzip:1``."""
     return "zstd:3" if client.major >= 16 and _has_zstd(*_fingerprint(client.path)) else "gzip:1"

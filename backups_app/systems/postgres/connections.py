@@ -182,6 +182,16 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] =
         EnvironmentProblem,
         "An extension that the backup needs is not installed on the server: {text}",
     ),
+    (
+        ("worker process died unexpectedly", "out of memory", "cannot allocate memory"),
+        EnvironmentProblem,
+        "A program was ended for want of memory, which says nothing of the backup: {text}",
+    ),
+    (
+        ("default_tablespace", 'tablespace "', 'collation "', "could not access file"),
+        EnvironmentProblem,
+        "The server lacks something that the backup needs: {text}",
+    ),
     (('role "',), MissingPrivilege, "A role that the backup needs is missing on the server: {text}"),
 )
 

@@ -220,6 +220,8 @@ def _orphans(connection: Connection, _: Expectations) -> _Verdict:
 def _duplicates(connection: Connection, _: Expectations) -> _Verdict:
     if not _has_table(connection, "qr_codes"):
         return _Verdict("skipped", "There is no table qr_codes to look at.")
+    if not _has_column(connection, "qr_codes", "short_id"):
+        return _Verdict("skipped", "At this migration revision there are no short ids yet.")
     found = [short_id for (short_id,) in connection.execute(_DUPLICATES)]
     if found:
         return _Verdict(
@@ -267,6 +269,8 @@ _CHECKS_OF_STRUCTURE: _Checks = (
     ("tables", "Required tables", _tables),
     ("columns", "Required columns", _columns),
 )
+
+STRUCTURE = frozenset({"connection", *(name for name, _title, _check in _CHECKS_OF_STRUCTURE)})
 
 _CHECKS: _Checks = (
     *_CHECKS_OF_STRUCTURE,
@@ -316,6 +320,11 @@ def _skipped(checks: _Checks) -> list[Check]:
 def _has_table(connection: Connection, name: str) -> bool:
     query = "SELECT to_regclass(quote_ident(%s)) IS NOT NULL"
     return bool(one_row(connection, query, (name,))[0])
+
+
+def _has_column(connection: Connection, table: str, column: str) -> bool:
+    found = connection.execute(_MISSING_COLUMNS, ([column], table)).fetchone()
+    return found is None
 
 
 def _count(number: int, singular: str, plural: str = "") -> str:

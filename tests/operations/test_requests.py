@@ -1,0 +1,92 @@
+"""What is asked for at one moment by several, and what a command does where it finds the database busy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from backups_app import tasks
+from backups_app.errors import Busy
+from backups_app.models import Operation, RestoreEvent
+from backups_app.models.operation import OperationQuerySet
+from backups_app.operations import retention
+from tests.operations.site import WHO, Site
+
+
+def test_a_command_that_finds_the_database_busy_cancels_only_what_it_asked_for_itself(
+    one_folder: Site,
+) -> None:
+    backup = one_folder.backup()
+    scheduled = tasks.request_backup(by="schedule", source="schedule", dedupe_key="backup:2026-01-01")
+    Operation.objects.claim(tasks.request_validate_database(**WHO).pk, host="elsewhere", pid=1)
+    own = tasks.request_prove_backup(backup, **WHO)
+
+    with pytest.raises(Busy):
+        tasks.run_here(tasks.request_backup(**WHO))
+    with pytest.raises(Busy):
+        tasks.run_here(own)
+
+    scheduled.refresh_from_db()
+    own.refresh_from_db()
+    assert (scheduled.state, own.state) == ("queued", "cancelled")
+
+
+def test_a_command_goes_on_where_another_one_was_killed_and_no_worker_runs(one_folder: Site) -> None:
+    dead = tasks.request_backup(**WHO)
+    Operation.objects.claim(dead.pk, host="elsewhere", pid=1)
+    Operation.objects.filter(pk=dead.pk).update(heartbeat_at=timezone.now() - timedelta(days=3))
+
+    done = tasks.run_here(tasks.request_validate_database(**WHO))
+
+    dead.refresh_from_db()
+    assert (dead.state, done.state) == ("interrupted", "succeeded")
+
+
+def test_another_restore_asked_for_at_the_same_moment_is_not_given_out_as_one_s_own(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = one_folder.backup(), one_folder.backup()
+    tasks.request_restore(first, reason="mine", **WHO)
+    monkeypatch.setattr(OperationQuerySet, "active", lambda self: self.none())
+
+    with pytest.raises(Busy, match="asked for at the same moment"):
+        tasks.request_restore(second, reason="theirs", **WHO)
+
+
+def test_a_backup_of_the_first_revision_can_be_restored(one_folder: Site) -> None:
+    """There were no short ids yet, and no scans."""
+    one_folder.execute("DROP INDEX ix_qr_codes_short_id")
+    one_folder.execute("ALTER TABLE qr_codes DROP COLUMN short_id")
+    one_folder.execute("UPDATE alembic_version SET version_num = '17f4914834ef'")
+    backup = one_folder.backup()
+    before = one_folder.rows()
+
+    assert one_folder.validate_database().state == "succeeded"
+    assert one_folder.restore(backup).state == "succeeded"
+    assert one_folder.rows() == before
+
+
+def test_a_fault_that_the_backup_has_too_is_told_and_does_not_keep_it_from_being_restored(
+    one_folder: Site,
+) -> None:
+    one_folder.execute("ALTER TABLE qr_codes ADD CONSTRAINT few CHECK (scan_count < 0) NOT VALID")
+    backup = one_folder.backup()
+
+    operation = one_folder.restore(backup)
+
+    assert operation.state == "succeeded", operation.error
+    assert operation.steps.filter(what__startswith="Unvalidated constraints", level="error").exists()
+
+
+def test_the_safety_backup_of_a_restore_that_was_undone_is_needed_no_longer(one_folder: Site) -> None:
+    one_folder.restore(one_folder.backup())
+    event = one_folder.event()
+    assert event.safety_backup_id in retention._in_use()
+
+    one_folder.undo(event)
+
+    undone = RestoreEvent.objects.get(pk=event.pk)
+    assert undone.outcome == "undone"
+    assert undone.safety_backup_id not in retention._in_use()
