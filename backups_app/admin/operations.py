@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
@@ -116,7 +117,10 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     def export_view(self, request: HttpRequest) -> HttpResponseBase:
         """The list as it is filtered now."""
         insist_on(request, "view_operation")
-        return as_csv(self.get_changelist_instance(request).get_queryset(request))
+        try:
+            return as_csv(self.get_changelist_instance(request).get_queryset(request))
+        except IncorrectLookupParameters:  # as the list itself does
+            return redirect("admin:backups_app_operation_changelist")
 
     def get_urls(self) -> list[URLPattern]:
         def own(route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:

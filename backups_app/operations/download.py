@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused
-from backups_app.models import Backup, BackupCopy, Operation
+from backups_app.models import Backup, Operation
 from backups_app.systems import vault
 
 
@@ -34,11 +34,7 @@ def hand_out(backup: Backup, *, user: Any) -> BinaryIO:
 
 def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
     trouble: QradminError | None = None
-    aliases = set(
-        backup.copies.exclude(state__in=[BackupCopy.State.REMOVED, BackupCopy.State.PENDING]).values_list(
-            "location", flat=True
-        )
-    )
+    aliases = set(backup.copies.intact().values_list("location", flat=True))
     for location in config.locations():
         if location.alias not in aliases:
             continue
@@ -46,7 +42,7 @@ def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
             return _open(backup, location), location.alias
         except QradminError as error:
             trouble = error
-    raise trouble or BadBackup(f"No copy of {backup.name} lies in a configured location.")
+    raise trouble or BadBackup(f"No intact copy of {backup.name} lies in a configured location.")
 
 
 def _open(backup: Backup, location: vault.Location) -> BinaryIO:
@@ -65,7 +61,7 @@ def _open(backup: Backup, location: vault.Location) -> BinaryIO:
 
 def _fetched(backup: Backup, location: vault.Location) -> BinaryIO:
     """From afar: whole and compared first; the temporary file is gone once it is open."""
-    folder = tempfile.mkdtemp(prefix="qradmin-download-", dir=config.location_specs()[0].folder)
+    folder = tempfile.mkdtemp(prefix="qradmin-download-", dir=config.upload_folder())
     try:
         target = Path(folder) / backup.name
         found = location.fetch(backup.name, target)

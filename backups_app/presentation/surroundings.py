@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from django.core.cache import cache
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 from backups_app import config
@@ -48,7 +49,7 @@ def space() -> list[Room]:
 
 def api() -> ApiState:
     """What the engine says of the API's container; remembered for some seconds."""
-    return _remembered("qradmin:api", _api)
+    return _remembered(f"qradmin:api:{get_language()}", _api)
 
 
 def _room(location: object) -> Room:

@@ -278,6 +278,20 @@ def test_a_download_of_a_changed_file_is_refused_and_written_to_the_trail(
     assert Operation.objects.get().state == "failed"
 
 
+def test_a_copy_that_is_known_to_be_damaged_is_not_handed_out(staff: Client, stored: Backup) -> None:
+    stored.copies.update(state="corrupt")
+
+    answer = staff.post(f"/backups_app/backup/{stored.pk}/download/", follow=True)
+
+    assert "No intact copy" in told(answer)
+    assert Operation.objects.get().state == "failed"
+
+
+@pytest.mark.parametrize("query", ["created_at__year=abc", "nonsense=1"])
+def test_an_export_of_a_filter_that_does_not_exist_leads_to_the_list(staff: Client, query: str) -> None:
+    assert staff.get(f"/backups_app/operation/export/?{query}").status_code == 302
+
+
 def test_the_export_holds_what_the_list_shows_and_no_formula(staff: Client) -> None:
     make_operation("restore", reason='=HYPERLINK("http://evil")', created_at=timezone.now())
     make_operation("backup")

@@ -158,6 +158,17 @@ def test_an_api_that_runs_but_is_not_well_is_told(
     assert told in "".join(found).replace("&#x27;", "'")
 
 
+def test_what_one_reader_saw_is_not_told_to_another_in_his_language(staff: Client, settings: Any) -> None:
+    settings.API_CONTAINER = ""
+    surroundings.cache.clear()
+
+    german = staff.get("/", headers={"Accept-Language": "de"}).content.decode()
+    english = staff.get("/", headers={"Accept-Language": "en"}).content.decode()
+    surroundings.cache.clear()
+
+    assert ("nicht verwaltet" in german, "nicht verwaltet" in english) == (True, False)
+
+
 def test_an_api_that_an_operation_stopped_is_no_alarm(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surroundings.config, "api", lambda: Container(ContainerState(True, False, "exited")))
     surroundings.cache.clear()
