@@ -49,7 +49,7 @@ ENV PATH=/opt/qradmin/bin:$PATH \
     STATIC_ROOT=/app/staticfiles \
     BACKUP_LOCATIONS=working=/backups
 # Everything is compiled and collected now: the container's file system may be read-only.
-RUN rm requirements.txt && python3 manage.py collectstatic --no-input --verbosity 0 \
+RUN rm requirements.txt && chmod -R a+rX /app && python3 manage.py collectstatic --no-input --verbosity 0 \
     && python3 -m compileall -q /app
 
 USER qradmin

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django.apps import AppConfig
@@ -25,6 +26,7 @@ class BackupsConfig(AppConfig):
         from django.db.models.signals import post_migrate
         from django_q.signals import post_spawn
 
+        logging.captureWarnings(True)
         # registered by being imported: start-up checks, and the moment of each login
         from backups_app import checks, deployment_checks, reauthentication  # noqa: F401
 

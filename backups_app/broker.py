@@ -7,7 +7,6 @@ from time import sleep
 from typing import Any
 
 import redis
-from django.utils import timezone
 from django_q.brokers import Broker
 from django_q.brokers.orm import ORM
 from django_q.brokers.redis_broker import Redis
@@ -38,14 +37,15 @@ class GuardedBroker(Broker):  # type: ignore[misc]
 class AtMostOnceBroker(GuardedBroker, ORM):  # type: ignore[misc]
     """The site's own database as the queue. Delivers a message once or never.
 
-    One conditional DELETE decides which cluster has a message. What is lost when a worker dies stands
-    in the Operation row, and housekeeping sends it again when nobody has started it.
+    None is meant for later, so the time at which it was sent is not looked at: the clock may have been set
+    back since then. One conditional DELETE decides which cluster has a message. What is lost when a worker
+    dies stands in the Operation row, and housekeeping sends it again when nobody has started it.
     """
 
     def dequeue(self) -> list[tuple[int, str]] | None:
         queue = self.get_connection()
-        due = queue.filter(key=self.list_key, lock__lte=timezone.now()).order_by("pk")[: Conf.BULK]
-        fetched = [(row.pk, row.payload) for row in due if queue.filter(pk=row.pk).delete()[0]]
+        waiting = queue.filter(key=self.list_key).order_by("pk")[: Conf.BULK]
+        fetched = [(row.pk, row.payload) for row in waiting if queue.filter(pk=row.pk).delete()[0]]
         if not fetched:
             sleep(Conf.POLL)
         return fetched or None

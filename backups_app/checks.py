@@ -10,8 +10,9 @@ from django.core.checks import CheckMessage, Error, register
 
 from backups_app import config
 from backups_app.errors import NotConfigured
-from backups_app.systems.postgres.connections import Server
+from backups_app.sentences import say
 
+SHORTEST_KEY, FEWEST_LETTERS = 32, 5
 EXAMPLES = "See .env.example for every variable and its form."
 
 
@@ -22,11 +23,25 @@ def check_settings(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:
 
 
 def _problems() -> Iterator[CheckMessage]:
-    if not settings.IS_SECRET_KEY_SET:
-        yield Error("SECRET_KEY is not set.", hint="Set it to a long random text.", id="qradmin.E001")
+    yield from _secret_key()
+    told: set[str] = set()
     for number, read in enumerate(_READ, start=2):
-        yield from _tried(read, f"qradmin.E{number:03}")
+        for problem in _tried(read, f"qradmin.E{number:03}"):
+            if problem.msg not in told:  # the server for proofs is the managed database's own by default
+                yield problem
+            told.add(problem.msg)
     yield from _same_database()
+
+
+def _secret_key() -> Iterator[CheckMessage]:
+    key, hint = settings.SECRET_KEY, "Set it to a long random text."
+    if not settings.IS_SECRET_KEY_SET:
+        yield Error("SECRET_KEY is not set.", hint=hint, id="qradmin.E001")
+    elif len(key) < SHORTEST_KEY:
+        told = say("SECRET_KEY is shorter than {least} characters.", least=SHORTEST_KEY)
+        yield Error(told, hint=hint, id="qradmin.E050")
+    elif len(set(key)) < FEWEST_LETTERS:
+        yield Error("SECRET_KEY is always the same few characters.", hint=hint, id="qradmin.E050")
 
 
 def _tried(read: Callable[[], object], identity: str) -> Iterator[CheckMessage]:
@@ -45,7 +60,7 @@ def _same_database() -> Iterator[CheckMessage]:
         managed = config.managed_database()
     except NotConfigured:
         return
-    if _place(site) == _place_of(managed):
+    if _places(site) & _places({"HOST": managed.host, "PORT": managed.port, "NAME": managed.database}):
         yield Error(
             "DATABASE_URL and MANAGED_DATABASE_URL are the same database.",
             hint="Give the site a database of its own: a restore would wipe its audit trail.",
@@ -53,16 +68,16 @@ def _same_database() -> Iterator[CheckMessage]:
         )
 
 
-def _place(site: dict[str, Any]) -> tuple[str, int, str]:
-    return _host(site.get("HOST") or "localhost"), int(site.get("PORT") or 5432), str(site["NAME"])
-
-
-def _place_of(server: Server) -> tuple[str, int, str]:
-    return _host(server.host), server.port, server.database
+def _places(database: dict[str, Any]) -> set[tuple[str, int, str]]:
+    """Each host of it with port and name."""
+    port, name = int(database.get("PORT") or 5432), str(database["NAME"])
+    return {(_host(host), port, name) for host in str(database.get("HOST") or "localhost").split(",")}
 
 
 def _host(name: str) -> str:
-    return "localhost" if name.lower() in {"127.0.0.1", "::1", "localhost"} else name.lower()
+    """A socket's folder is on this machine, as localhost is."""
+    is_here = name.startswith("/") or name.lower() in {"127.0.0.1", "::1", "localhost"}
+    return "localhost" if is_here else name.lower()
 
 
 _READ: tuple[Callable[[], object], ...] = (
@@ -75,4 +90,9 @@ _READ: tuple[Callable[[], object], ...] = (
     config.content_alarm_share,
     config.retention,
     config.known_revisions,
+    config.api,
+    config.allowed_hosts,
+    config.contacts,
+    config.response_times,
+    config.trusted_origins,
 )

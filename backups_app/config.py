@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from django.conf import settings
 
 from backups_app.errors import NotConfigured
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.api_container import Api, ApiContainer, NoContainer
+from backups_app.systems.postgres import addresses
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import Expectations
+from backups_app.systems.web_addresses import is_web_address
 
 MANAGED_EXAMPLE = "postgresql://user:password@host:5432/qrdb"
-COMPRESSION = re.compile(r"best|none|gzip(:[1-9])?|zstd(:\d{1,2})?|lz4(:\d{1,2})?")
+COMPRESSION = re.compile(r"best|none|gzip(:[1-9])?|zstd(:([1-9]|1[0-9]|2[0-2]))?|lz4(:([1-9]|1[0-2]))?")
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ def location_specs() -> tuple[vault.LocationSpec, ...]:
 
 def locations(naming: vault.Naming = vault.MANAGED_NAMES) -> tuple[vault.Location, ...]:
     """Every storage location, the working location first, for one family of files."""
-    credentials = None
-    if settings.S3_ACCESS_KEY and settings.S3_SECRET_KEY:
-        credentials = vault.Credentials(
-            settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN
-        )
-    return tuple(vault.open_location(spec, credentials, naming) for spec in location_specs())
+    return tuple(vault.open_location(spec, _store_key(spec.alias), naming) for spec in location_specs())
+
+
+def _store_key(alias: str) -> vault.Credentials | None:
+    """A location's own key, else the common one; None where the machine itself has access."""
+    common = (settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY, settings.S3_SESSION_TOKEN)
+    access, secret, token = settings.S3_KEYS.get(alias, common)
+    return vault.Credentials(access, secret, token) if access and secret else None
 
 
 def location(alias: str) -> vault.Location | None:
@@ -104,6 +109,15 @@ def location(alias: str) -> vault.Location | None:
 def upload_limit_bytes() -> int:
     """The largest backup file that may be handed in through the page."""
     return int(settings.UPLOAD_LIMIT_MB) * 1024 * 1024
+
+
+def scratch_folder() -> Path | None:
+    """Where fetched copies lie while they are used: beside the working files, as there is room for them.
+
+    None, the system's own place, while the working location is down.
+    """
+    folder = location_specs()[0].folder
+    return folder if folder is not None and os.access(folder, os.W_OK) else None
 
 
 def upload_folder() -> Path:
@@ -130,7 +144,9 @@ def compression() -> str:
     """``best``, or a method with its level such as ``gzip:1``."""
     chosen = str(settings.BACKUP_COMPRESSION).strip().lower()
     if not COMPRESSION.fullmatch(chosen):
-        raise NotConfigured("BACKUP_COMPRESSION has to be best, none, gzip:LEVEL, zstd:LEVEL or lz4:LEVEL.")
+        raise NotConfigured(
+            "BACKUP_COMPRESSION has to be best, none, gzip:1 to gzip:9, zstd:1 to zstd:22 or lz4:1 to lz4:12."
+        )
     return chosen
 
 
@@ -175,20 +191,85 @@ def keep_replaced_for() -> timedelta:
     return timedelta(hours=settings.REPLACED_DATABASE_HOURS)
 
 
+def keep_trials_for() -> timedelta:
+    """How long the database of a trial is kept."""
+    return timedelta(hours=settings.TRIAL_DATABASE_HOURS)
+
+
 def api() -> Api:
     """The API's container, or its absence."""
     if not settings.API_CONTAINER:
         return NoContainer()
     return ApiContainer(
-        name=settings.API_CONTAINER,
+        name=_container_name(settings.API_CONTAINER),
         docker_host=settings.DOCKER_HOST or None,
-        health_url=settings.API_HEALTH_URL or None,
+        health_url=_health_url(settings.API_HEALTH_URL),
         stop_grace_seconds=settings.API_STOP_GRACE,
         healthy_timeout_seconds=settings.API_HEALTHY_TIME_LIMIT,
         probe_timeout_seconds=settings.API_ANSWER_TIME_LIMIT,
         engine_timeout_seconds=settings.DOCKER_TIME_LIMIT,
         program_timeout_seconds=settings.API_MIGRATE_TIME_LIMIT,
     )
+
+
+def _container_name(text: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", text):
+        raise NotConfigured(f"API_CONTAINER has to be the name of a container, not {text!r}.")
+    return text
+
+
+def _health_url(text: str) -> str | None:
+    if text and not is_web_address(text):
+        raise NotConfigured("API_HEALTH_URL has to look like http://qr_generator_api:8000/health.")
+    return text or None
+
+
+def allowed_hosts() -> tuple[str, ...]:
+    """The names under which the site is asked for; a single one that is wrong would shut everybody out."""
+    for host in settings.ALLOWED_HOSTS:
+        if not re.fullmatch(r"\*|\.?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", host):
+            raise NotConfigured(
+                f"ALLOWED_HOSTS: {host!r} is no host name: leave out the scheme, the port and the path."
+            )
+    if not settings.ALLOWED_HOSTS:
+        raise NotConfigured("ALLOWED_HOSTS is empty: nobody could reach the site.")
+    return tuple(settings.ALLOWED_HOSTS)
+
+
+def trusted_origins() -> tuple[str, ...]:
+    """From where forms may be sent; Django itself names one without a scheme."""
+    for origin in settings.CSRF_TRUSTED_ORIGINS:
+        if "://" in origin and not re.fullmatch(
+            r"https?://(\*\.)?([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d+)?", origin
+        ):
+            raise NotConfigured(
+                say(
+                    "CSRF_TRUSTED_ORIGINS: {origin} has to be an address without a path,"
+                    " such as https://backup.example.org, with no / at its end.",
+                    origin=repr(origin),
+                )
+            )
+    return tuple(settings.CSRF_TRUSTED_ORIGINS)
+
+
+def contacts() -> list[tuple[str, str]]:
+    """Who is to be asked, and how: name and value."""
+    return _pairs("CONTACTS")
+
+
+def response_times() -> list[tuple[str, str]]:
+    """What happened, and within which time it is to be mended."""
+    return _pairs("RESPONSE_TIMES")
+
+
+def _pairs(variable: str) -> list[tuple[str, str]]:
+    found = []
+    for entry in filter(None, (part.strip() for part in getattr(settings, variable).split(";"))):
+        name, _colon, value = (part.strip() for part in entry.partition(":"))
+        if not name or not value:
+            raise NotConfigured(f"{variable} has to look like: Database team: 4711; Out of hours: 112.")
+        found.append((name, value))
+    return found
 
 
 def migrate_command() -> tuple[str, ...]:
@@ -212,25 +293,24 @@ def _count(variable: str, *, least: int) -> int:
 
 def _server(variable: str, url: str) -> Server:
     if not url:
-        raise NotConfigured(f"{variable} is not set: it has to look like {MANAGED_EXAMPLE}.")
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 5432
-    except ValueError as error:
-        raise NotConfigured(f"{variable} has a wrong port: it has to look like {MANAGED_EXAMPLE}.") from error
-    database = unquote(parts.path.lstrip("/"))
-    is_complete = (
-        parts.scheme in {"postgresql", "postgres"} and parts.hostname and parts.username and database
-    )
-    if not is_complete or "/" in database:
-        raise NotConfigured(f"{variable} is not complete: it has to look like {MANAGED_EXAMPLE}.")
+        raise NotConfigured(
+            say(
+                "{variable} is not set: it has to look like {example}.",
+                variable=variable,
+                example=MANAGED_EXAMPLE,
+            )
+        )
+    modes = {"sslmode": "|".join(addresses.SSL_MODES)}
+    address = addresses.parse(variable, url, options=modes, example=MANAGED_EXAMPLE)
+    if not address.user:
+        raise addresses.incomplete(variable, MANAGED_EXAMPLE)
     return Server(
-        host=str(parts.hostname),
-        port=port,
-        user=unquote(parts.username or ""),
-        password=unquote(parts.password or ""),
-        database=database,
-        sslmode=parse_qs(parts.query).get("sslmode", ["prefer"])[0],
+        host=address.host,
+        port=address.port,
+        user=address.user,
+        password=address.password,
+        database=address.database,
+        sslmode=address.options.get("sslmode", "prefer"),
     )
 
 
@@ -238,11 +318,12 @@ def _columns(text: str) -> dict[str, tuple[str, ...]]:
     columns: dict[str, tuple[str, ...]] = {}
     for entry in filter(None, (part.strip() for part in text.split(";"))):
         table, colon, names = entry.partition(":")
-        if not colon or not table.strip() or not names.split():
+        words = names.replace(",", " ").split()
+        if not colon or not table.strip() or not words:
             raise NotConfigured(
                 "REQUIRED_COLUMNS has to look like: qr_codes: id content; scan_logs: id qr_code_id."
             )
-        columns[table.strip()] = tuple(names.split())
+        columns[table.strip()] = tuple(words)
     return columns
 
 

@@ -13,6 +13,25 @@ from backups_app.reauthentication import PasswordAgain
 REASON_LENGTH = 500
 
 
+class LinesField(forms.CharField):
+    """Several lines. A browser counts a line break as one character and sends two.
+
+    What is too long comes back with a word about it, instead of being cut off as it is pasted.
+    """
+
+    widget = forms.Textarea
+    default_error_messages = {
+        "max_length": _("This is too long: %(show_value)d characters; at most %(limit_value)d."),
+    }
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        return text.replace("\r\n", "\n") if text else text
+
+    def widget_attrs(self, widget: forms.Widget) -> dict[str, Any]:
+        return {name: value for name, value in super().widget_attrs(widget).items() if name != "maxlength"}
+
+
 class TimingForm(forms.Form):
     """When a schedule runs. An hourly one can only be paused."""
 
@@ -50,7 +69,7 @@ class TimingForm(forms.Form):
 class ReasonForm(forms.Form):
     """A reason for the audit history."""
 
-    reason = forms.CharField(
+    reason: forms.CharField = LinesField(
         label=_("Reason"),
         max_length=REASON_LENGTH,
         help_text=_("It stands in the audit history, for everyone to read."),
@@ -119,7 +138,7 @@ class PinForm(ReasonForm):
 class NoteForm(forms.Form):
     """A note about a restore; it can be added, never changed."""
 
-    text = forms.CharField(
+    text = LinesField(
         label=_("Note"),
         max_length=4000,
         widget=forms.Textarea(attrs={"rows": 3}),

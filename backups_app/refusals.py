@@ -1,11 +1,26 @@
-"""Pages that say why there is no page: not allowed, not found, sent from a page that was too old."""
+"""Pages that say why there is no page: not understood, not allowed, not found, sent from an old page."""
 
 from __future__ import annotations
 
 from django.contrib import admin
+from django.contrib.auth.models import AnonymousUser
+from django.core.exceptions import DisallowedHost
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext as _
+
+
+def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    """An address that Django will not look at, or the name of another site."""
+    sentence = _("The address of this page cannot be understood. Nothing was changed.")
+    if isinstance(exception, DisallowedHost):
+        sentence = _(
+            "This site does not answer to the name in the address: whoever runs it adds the name to"
+            " ALLOWED_HOSTS. Nothing was changed."
+        )
+    if not hasattr(request, "user"):  # refused before anybody asked who it is
+        request.user = AnonymousUser()
+    return _page(request, _("Not understood"), sentence, 400)
 
 
 def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:  # noqa: ARG001

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 from croniter import croniter
-from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.utils import timezone, translation
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 from django_q.models import Schedule
 
 from backups_app.models import Operation
+from backups_app.models.operation import FAR_AHEAD
+from backups_app.sentences import in_english, say
 
 HOUSEKEEPING = "Housekeeping"
 Kind = Operation.Kind
@@ -165,10 +167,37 @@ def runs_after(cron: str, begin: datetime) -> Iterator[datetime]:
         yield runs.get_next(datetime)
 
 
+def run_before(cron: str, moment: datetime) -> datetime:
+    """The last one before ``moment``, by the same clock."""
+    return cast("datetime", croniter(cron, timezone.localtime(moment)).get_prev(datetime))
+
+
 def _next_run(job: Job, cron: str) -> datetime:
     """Past the day whose run there has been: at a later time it would ask for nothing."""
     runs = runs_after(cron, timezone.now())
     return next(run for run in runs if not Operation.objects.filter(dedupe_key=slot_of(job, run)).exists())
+
+
+def lost_runs(now: datetime) -> Iterator[tuple[str, datetime]]:
+    """Jobs whose schedule has moved on although its call asked for nothing, and when they were due.
+
+    A message dies with the worker that fetched it, and no operation stands behind this one yet. What a
+    schedule was never called for, or is called for still, what fell into a pause or before a change, and
+    what has been made up for since is not lost.
+    """
+    called = Schedule.objects.filter(name__in=JOBS, next_run__gt=now, task__isnull=False)
+    for row in called.exclude(repeats=PAUSED):
+        due = run_before(str(row.cron), now)
+        if not _is_accounted_for(JOBS[str(row.name)], due, now):
+            yield str(row.name), due
+
+
+def _is_accounted_for(job: Job, due: datetime, now: datetime) -> bool:
+    of_its_own = Q(dedupe_key=slot_of(job, due))
+    since = Q(created_at__gte=due, created_at__lte=now + FAR_AHEAD)
+    asked_since = since & Q(kind=job.key, source=Operation.Source.SCHEDULE) & ~Q(dedupe_key="")
+    changed_since = since & Q(kind=Kind.CHANGE_SCHEDULE, result__schedule=job.key)
+    return any(Operation.objects.filter(those).exists() for those in (of_its_own, asked_since, changed_since))
 
 
 def pull_back() -> None:
@@ -218,8 +247,7 @@ def timing_of(schedule: Schedule) -> Timing:
 def change(schedule: Schedule, timing: Timing, *, user: AbstractBaseUser) -> Operation | None:
     """Give it another timing; the change stands in the audit history. None when nothing changes."""
     job = JOBS[str(schedule.name)]
-    # what is recorded is read by everybody: it is in the site's language
-    with transaction.atomic(), translation.override(settings.LANGUAGE_CODE):
+    with transaction.atomic(), in_english():
         row = Schedule.objects.select_for_update().get(pk=schedule.pk)
         before = timing_of(row)
         if timing == before:
@@ -230,5 +258,5 @@ def change(schedule: Schedule, timing: Timing, *, user: AbstractBaseUser) -> Ope
         row.save(update_fields=["cron", "repeats", "next_run"])
         changed = {"schedule": job.key, "before": str(before), "after": str(timing)}
         operation = Operation.objects.record(Kind.CHANGE_SCHEDULE, user=user, result=changed)
-        operation.note(f"{job.title}: {timing}; before: {before}.")
+        operation.note(say("{job}: {timing}; before: {before}.", job=job.title, timing=timing, before=before))
     return operation

@@ -51,6 +51,16 @@ class BackupAdminSite(AdminSite):
         context = self.each_context(request) | overview(request) | (extra_context or {})
         return TemplateResponse(request, "admin/index.html", context | {"title": self.index_title})
 
+    def app_index(  # type: ignore[override]
+        self,
+        request: HttpRequest,
+        app_label: str,
+        extra_context: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> HttpResponse:
+        """The tabs lead to every list: an index of one application would be a second, poorer overview."""
+        is_of_users = app_label == "auth" and request.user.has_perm("auth.view_user")
+        return redirect("admin:auth_user_changelist" if is_of_users else "admin:index")
+
     def get_urls(self) -> list[Any]:
         return [
             path("runbooks/", self.admin_view(self.runbooks_view), name="runbooks"),
@@ -131,7 +141,7 @@ class BackupAdminSite(AdminSite):
         if not request.user.has_perm("backups_app.view_backup"):
             raise PermissionDenied
         request.current_app = self.name
-        context = self.each_context(request) | runbooks.context_of(runbook, request.user)
+        context = self.each_context(request) | runbooks.context_of(runbook, request.user, request.GET)
         return TemplateResponse(request, runbook.template, context | {"title": runbook.title})
 
 
@@ -150,7 +160,7 @@ def _tabs(request: HttpRequest) -> list[Tab]:
         wanted.append((text, url, user.has_perm(f"backups_app.view_{model}")))
     wanted.append((_("Schedules"), reverse("admin:schedules"), user.has_perm("backups_app.view_operation")))
     wanted.append((_("Runbooks"), reverse("admin:runbooks"), True))
-    wanted.append((_("Users"), reverse("admin:auth_user_changelist"), user.is_superuser))
+    wanted.append((_("Users"), reverse("admin:auth_user_changelist"), user.has_perm("auth.view_user")))
     return [Tab(text, url, _is_current(request.path, url)) for text, url, is_seen in wanted if is_seen]
 
 

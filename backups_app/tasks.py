@@ -6,22 +6,22 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.db.models import Q
-from django.utils import timezone, translation
+from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from backups_app import config, schedules
 from backups_app.errors import Busy, QradminError, Refused, UnknownBackup
 from backups_app.models import Backup, Operation, RestoreEvent
-from backups_app.models.operation import QUEUED_FOR_AT_MOST, UNSTARTED_FOR
+from backups_app.models.operation import FAR_AHEAD, QUEUED_FOR_AT_MOST, UNSTARTED_FOR
 from backups_app.operations import (
     api,
     backup,
@@ -34,9 +34,11 @@ from backups_app.operations import (
     restore,
     retention,
     site_backup,
+    trial,
     validation,
 )
 from backups_app.operations.journal import Journal, OnNote, OnProgress, open_journal
+from backups_app.sentences import in_english, say
 from backups_app.systems import vault
 
 URGENT_AFTER = timedelta(seconds=2)
@@ -48,6 +50,9 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
     Kind.BACKUP: backup.create_backup,
     Kind.VALIDATE_BACKUP: validation.validate_backup,
     Kind.PROVE_BACKUP: drill.prove_backup,
+    Kind.TRIAL: trial.restore_into_trial,
+    Kind.VALIDATE_TRIAL: trial.validate_trial,
+    Kind.DROP_TRIAL: trial.drop_trial,
     Kind.VALIDATE_DATABASE: validation.validate_database,
     Kind.RESTORE: restore.restore_backup,
     Kind.UNDO_RESTORE: restore.undo_restore,
@@ -78,6 +83,19 @@ def request_validate_backup(backup: Backup, **who: Any) -> Operation:
 
 def request_prove_backup(backup: Backup, **who: Any) -> Operation:
     return request(Kind.PROVE_BACKUP, open_key=f"prove:{backup.pk}", backup=_present(backup), **who)
+
+
+def request_trial(backup: Backup, **who: Any) -> Operation:
+    """``backup`` restored into a database of its own, which is kept for a while."""
+    return request(Kind.TRIAL, open_key=f"trial:{backup.pk}", backup=_present(backup), **who)
+
+
+def request_validate_trial(of: Operation, **who: Any) -> Operation:
+    return _request_of_trial(Kind.VALIDATE_TRIAL, of, who)
+
+
+def request_drop_trial(of: Operation, **who: Any) -> Operation:
+    return _request_of_trial(Kind.DROP_TRIAL, of, who)
 
 
 def request_validate_database(**who: Any) -> Operation:
@@ -169,7 +187,7 @@ def find_backup(name: str) -> Backup:
     vault.parse_name(name)
     found = Backup.objects.filter(name=name).first()
     if found is None:
-        raise UnknownBackup(f"There is no backup named {name}.")
+        raise UnknownBackup(say("There is no backup named {name}.", name=name))
     return found
 
 
@@ -189,7 +207,8 @@ def request(
     """Make the operation's row and, on commit, its message.
 
     A second request with the same ``open_key`` while the first is open gives the first one's row (a
-    double click is one operation), and one with the same ``dedupe_key`` gives the row there ever was.
+    double click is one operation), and one with the same ``dedupe_key`` gives the row there ever was. What a
+    schedule asks for stands by itself beside what a person has asked for, who may cancel that.
     """
     now = timezone.now()
     row = Operation(
@@ -206,15 +225,27 @@ def request(
         open_key=open_key,
         dedupe_key=dedupe_key,
     )
+    if not _is_new(row, is_queued=is_queued):
+        same = _same(open_key, dedupe_key)
+        if not dedupe_key or same.source == Operation.Source.SCHEDULE:
+            return same
+        row.open_key = ""
+        if not _is_new(row, is_queued=is_queued):
+            return _same("", dedupe_key)
+    row.is_made_here = True
+    return row
+
+
+def _is_new(row: Operation, *, is_queued: bool) -> bool:
+    """Write the row and, on commit, its message; False when one of its keys is taken."""
     try:
         with transaction.atomic():
             row.save()
             if is_queued:
                 transaction.on_commit(lambda: _dispatch(row))
     except IntegrityError:
-        return _same(open_key, dedupe_key)
-    row.is_made_here = True
-    return row
+        return False
+    return True
 
 
 def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Operation:
@@ -230,8 +261,16 @@ def _request_replacement(kind: str, reason: str, rest: Mapping[str, Any]) -> Ope
         )
     found = request(kind, open_key="replacement", reason=reason, **rest)
     if not found.is_made_here and (found.backup, found.parameters) != (rest["backup"], rest["parameters"]):
-        raise Busy(f"{found} was asked for at the same moment: wait for it or cancel it first.")
+        raise Busy(
+            _("%(operation)s was asked for at the same moment: wait for it or cancel it first.")
+            % {"operation": found}
+        )
     return found
+
+
+def _request_of_trial(kind: str, of: Operation, who: Mapping[str, Any]) -> Operation:
+    trial.name_of(of)
+    return request(kind, open_key=f"{kind}:{of.pk}", backup=of.backup, parameters={"trial": of.pk}, **who)
 
 
 def _request_api(kind: str, reason: str, who: Mapping[str, Any]) -> Operation:
@@ -247,7 +286,7 @@ def _insist_on_reason(reason: str) -> None:
 
 def _present(backup: Backup) -> Backup:
     if not backup.is_present:
-        raise Refused(f"{backup.name} has been removed.")
+        raise Refused(_("The backup %(name)s has been removed.") % {"name": backup.name})
     return backup
 
 
@@ -259,7 +298,7 @@ def _same(open_key: str, dedupe_key: str) -> Operation:
         same |= Q(dedupe_key=dedupe_key)
     found = Operation.objects.filter(same).first()
     if found is None:
-        raise Busy("The same was asked for a moment ago: look at the audit history, then try again.")
+        raise Busy(_("The same was asked for a moment ago: look at the audit history, then try again."))
     return found
 
 
@@ -272,15 +311,26 @@ def request_scheduled(key: str, due: str = "") -> str:
     A run that was missed while the site was down is called once when it is up again; ``due`` is when it was
     meant to be.
     """
-    slot = schedules.slot_of(schedules.JOBS[key], parse_datetime(due) or timezone.now())
-    who = {"by": "schedule", "source": Operation.Source.SCHEDULE, "dedupe_key": slot}
     with liveness.at_work():
         try:
-            operation = _SCHEDULED[key](**who)
+            operation = _ask_for(key, parse_datetime(due) or timezone.now())
         except QradminError as error:
             log.warning("The schedule %s asked for nothing: %s", key, error.message)
             return error.message
     return f"operation {operation.pk}"
+
+
+def make_up_for_lost_runs() -> None:
+    """Ask for the runs whose call got lost with the worker that had fetched it."""
+    for key, due in schedules.lost_runs(timezone.now()):
+        with suppress(QradminError):  # the schedule itself tells why it asks for nothing
+            if (operation := _ask_for(key, due)).is_made_here:
+                log.warning("%s is asked for again: its call of %s got lost", operation, due)
+
+
+def _ask_for(key: str, due: datetime) -> Operation:
+    slot = schedules.slot_of(schedules.JOBS[key], due)
+    return _SCHEDULED[key](by="schedule", source=Operation.Source.SCHEDULE, dedupe_key=slot)
 
 
 def _request_drill(**who: Any) -> Operation:
@@ -330,8 +380,8 @@ def run_urgent() -> None:
     """What must not wait until a worker is free: the API is to be stopped. It needs no program of its own,
     so it is done beside whatever this process works on."""
     now = timezone.now()
-    asked = {"kind": Kind.STOP_API, "created_at__lte": now - URGENT_AFTER}
-    for waiting in Operation.objects.waiting(now).filter(**asked):
+    stops = Operation.objects.waiting(now).filter(kind=Kind.STOP_API)
+    for waiting in stops.exclude(created_at__range=(now - URGENT_AFTER, now + FAR_AHEAD)):
         operation = Operation.objects.claim(waiting.pk, host=socket.gethostname(), pid=os.getpid())
         if operation is not None:
             perform(operation)
@@ -350,7 +400,7 @@ def run_here(
             operation.request_cancel("qradmin")
         raise
     if claimed is None:
-        raise Busy(f"{operation} has already been started elsewhere.")
+        raise Busy(say("{operation} has already been started elsewhere.", operation=operation))
     perform(claimed, on_note=on_note, on_progress=on_progress)
     claimed.refresh_from_db()
     return claimed
@@ -359,18 +409,18 @@ def run_here(
 def perform(
     operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
 ) -> None:
-    """Do a claimed operation; its outcome stands in its row, in the site's language whoever asked for it."""
-    language = translation.override(settings.LANGUAGE_CODE)
-    with language, open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
+    """Do a claimed operation; its outcome stands in its row, in English whoever asked for it."""
+    with in_english(), open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
         RUNNERS[operation.kind](journal)
 
 
 def keep_house() -> None:
     """What the queue calls every minute."""
-    with liveness.at_work():
+    with liveness.at_work(), in_english():
         housekeeping.keep_house()
         dispatch_waiting(unsent_since=UNSTARTED_FOR)
         retry_waiting_copies()
+        make_up_for_lost_runs()
 
 
 def retry_waiting_copies() -> None:
@@ -388,9 +438,7 @@ def dispatch_next() -> None:
 
 def dispatch_waiting(*, unsent_since: timedelta) -> None:
     """Send the waiting operations again whose last message is older; a second message does no harm."""
-    now = timezone.now()
-    unsent = Q(dispatched_at=None) & Q(created_at__lte=now - unsent_since)
-    for operation in Operation.objects.waiting(now).filter(unsent | Q(dispatched_at__lte=now - unsent_since)):
+    for operation in Operation.objects.unsent(timezone.now(), unsent_for=unsent_since):
         _dispatch(operation)
 
 
@@ -401,6 +449,7 @@ def _dispatch(operation: Operation) -> None:
     try:
         async_task("backups_app.tasks.run", operation.pk, task_name=f"operation-{operation.pk}")
     except Exception:
-        log.exception("%s could not be sent to the queue yet", operation)
+        fields = {"operation": operation.pk, "user": operation.requested_by_name or None}
+        log.exception("%s could not be sent to the queue yet", operation, extra=fields)
         return
     Operation.objects.filter(pk=operation.pk).update(dispatched_at=timezone.now())

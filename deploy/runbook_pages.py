@@ -22,11 +22,24 @@ page is for the day on which the site cannot be opened; print it. When the site 
 
 Made from the pages by `make runbooks`.
 """
-BUTTONS = {
-    "admin/runbooks/backup.html": "Back up now",
-    "admin/qradmin/back_up_now.html": "Back up now",
-    "admin/runbooks/validate.html": "Validate the database",
+ON_ITS_MACHINE = "Where the site does not manage the API, on its machine:"
+# What stands for a part of a page on paper.
+PARTS = {
+    "admin/runbooks/backup.html": "*Button: Back up now.*",
+    "admin/runbooks/full_backup.html": "*Button: Back up now.*",
+    "admin/runbooks/validate.html": "*Button: Validate the database.*",
+    "admin/runbooks/secure.html": "*Buttons: Prove, Pin….*",
+    "admin/runbooks/pinned.html": "*Button: Restore….*",
+    "admin/runbooks/to_try.html": "*Button: Trial database.*",
+    "admin/runbooks/trials.html": "",
+    "admin/runbooks/import.html": "*Button: Import….*",
+    "admin/runbooks/stop_api.html": f"*Button: Stop the API.* {ON_ITS_MACHINE} `docker compose stop api`",
+    "admin/runbooks/start_api.html": f"*Button: Start the API.* {ON_ITS_MACHINE} `docker compose start api`",
+    "admin/runbooks/migrate.html": (
+        f"*Button: Run the migrations.* {ON_ITS_MACHINE} `docker compose exec api alembic upgrade head`"
+    ),
 }
+RECIPE = re.compile(r"\{% include \"admin/runbooks/recipe\.html\" with recipe=recipes\.(\w+) %\}")
 
 
 def page() -> str:
@@ -41,7 +54,7 @@ def _section(runbook: Runbook, titles: dict[str, str]) -> str:
     template = (ROOT / "templates" / runbook.template).read_text()
     steps = template.partition("{% block steps %}")[2].partition("{% endblock %}")[0]
     lines = [
-        f"{number}. {_words(step, titles)}\n"
+        f"{number}. {_words(step, titles)}\n{_recipes(step)}"
         for number, step in enumerate(re.findall(r"<li>(.*?)</li>", steps, re.DOTALL), start=1)
     ]
     return f"\n## {runbook.title}\n\n*{runbook.when}*\n\n{''.join(lines)}"
@@ -49,21 +62,33 @@ def _section(runbook: Runbook, titles: dict[str, str]) -> str:
 
 def _words(step: str, titles: dict[str, str]) -> str:
     """One step as Markdown: bold words, links between runbooks, buttons by their names."""
-    text = re.sub(
-        r"\{% include \"([^\"]+)\"[^%]*%\}",
-        lambda found: f"*Button: {BUTTONS.get(found[1], found[1])}.*",
-        step,
-    )
+    text = RECIPE.sub("", step)
+    text = re.sub(r"\{% include \"([^\"]+)\"[^%]*%\}", lambda found: PARTS[found[1]], text)
     text = re.sub(
         r"<a href=\"\{% url \"admin:runbook\" \"([\w-]+)\" %\}\">(.*?)</a>",
         lambda found: f"[{found[2]}](#{_anchor(titles[found[1]])})",
         text,
     )
-    text = re.sub(r"<a [^>]*class=\"act[^>]*>(.*?)</a>", r"*Button: \1.*", text)
     text = re.sub(r"<a [^>]*>(.*?)</a>", r"*Page: \1.*", text)
     text = re.sub(r"\{% (?:blocktranslate|translate) \"([^\"]*)\" %\}", r"\1", text)
+    text = text.replace("{{ api_container }}", "qr_generator_api")
     text = re.sub(r"</?strong>", "**", text)
+    text = re.sub(r"</?code>", "`", text)
     return " ".join(re.sub(r"\{%.*?%\}|<[^>]+>", "", text).split())
+
+
+def _recipes(step: str) -> str:
+    """The commands that a step has, as code inside its point of the list."""
+    from backups_app.presentation import recipes
+
+    found = [getattr(recipes, name)(recipes.Place()) for name in RECIPE.findall(step)]
+    lines = [
+        line
+        for recipe in found
+        for part in recipe.parts
+        for line in ("", f"    {part.text}", "", *(f"        {one}" for one in part.commands.splitlines()))
+    ]
+    return "\n".join([*lines, "", ""]) if lines else ""
 
 
 def _anchor(title: str) -> str:

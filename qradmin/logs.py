@@ -9,7 +9,7 @@ from pythonjsonlogger.json import JsonFormatter
 
 from backups_app import log_context
 
-FIELDS = ("operation", "step", "user", "seconds")
+FIELDS = ("operation", "step", "user", "seconds", "state", "detail", "error")
 
 
 class OperationNames(logging.Filter):
@@ -23,7 +23,7 @@ class OperationNames(logging.Filter):
 
 
 class JsonLines(JsonFormatter):
-    """One object a line: time, level, logger, message, and operation, step, user, seconds where known."""
+    """One object a line: time, level, logger, message, and what FIELDS names where it is known."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -59,7 +59,8 @@ class TextLines(logging.Formatter):
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        return str(_masked(super().format(record)))
+        more = [str(text) for name in ("detail", "error") if (text := getattr(record, name, None))]
+        return str(_masked("\n".join([super().format(record), *more])))
 
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message"}

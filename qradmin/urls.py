@@ -3,6 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
+handler400 = "backups_app.refusals.bad_request"
 handler403 = "backups_app.refusals.forbidden"
 handler404 = "backups_app.refusals.not_found"
 

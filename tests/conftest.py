@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,11 @@ def site_language() -> Iterator[None]:
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site's own database as `migrate` makes it, to be copied: that command takes seconds."""
     file = tmp_path_factory.mktemp("migrated") / "site.sqlite3"
+    _migrate(f"sqlite:///{file}", file.parent)
+    return file
+
+
+def _migrate(url: str, folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "manage.py", "migrate", "--verbosity=0"],
         cwd=ROOT,
@@ -53,9 +59,9 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             "ENV_FILE": os.devnull,
             "SECRET_KEY": "only-for-tests-" + 50 * "x",
-            "DATABASE_URL": f"sqlite:///{file}",
+            "DATABASE_URL": url,
             "MANAGED_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/none",
-            "BACKUP_LOCATIONS": f"working={file.parent}",
+            "BACKUP_LOCATIONS": f"working={folder}",
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -63,7 +69,6 @@ def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return file
 
 
 @pytest.fixture(scope="session")
@@ -90,26 +95,83 @@ def start_postgres() -> Iterator[Callable[[int], embedded.EmbeddedServer]]:
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings: None) -> Iterator[None]:
-    """With SITE_POSTGRES=16, the site's own database lies on a server of that major version."""
+def site_postgres() -> Iterator[embedded.EmbeddedServer | None]:
+    """With SITE_POSTGRES=16, a server of that major version for the sites' own databases; else none."""
     from django.conf import settings
-    from django.db import connections
 
     if not settings.SITE_POSTGRES:
-        yield
+        yield None
         return
     folder = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-pg-"))
     folder.chmod(0o711)
     programs = embedded.find_bin(settings.SITE_POSTGRES)
     assert programs is not None, f"PostgreSQL {settings.SITE_POSTGRES} is not installed"
     server = embedded.start(folder / "site", bin=programs, for_tests=True)
-    connections["default"].settings_dict.update(
-        HOST=server.host, PORT=str(server.port), USER=server.superuser, PASSWORD=server.password
-    )
-    yield
+    yield server
     server.stop()
     embedded.forget(folder / "site")
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(
+    django_db_modify_db_settings: None, site_postgres: embedded.EmbeddedServer | None
+) -> None:
+    """With SITE_POSTGRES, the tests' own site has its database there."""
+    from django.db import connections
+
+    if site_postgres is not None:
+        connections["default"].settings_dict.update(
+            HOST=site_postgres.host,
+            PORT=str(site_postgres.port),
+            USER=site_postgres.superuser,
+            PASSWORD=site_postgres.password,
+        )
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(
+    site_postgres: embedded.EmbeddedServer, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """As `migrated_sqlite`: the name of a database on that server."""
+    with connect_as_superuser(site_postgres) as connection:
+        connection.execute("CREATE DATABASE migrated_site")
+    _migrate(site_postgres.url("migrated_site"), tmp_path_factory.mktemp("migrated"))
+    return "migrated_site"
+
+
+@dataclass(frozen=True)
+class SiteDatabase:
+    """The own database of a site that a test runs as processes: empty until it is made as `migrate` does."""
+
+    url: str
+    migrate: Callable[[], object]
+
+
+@pytest.fixture
+def site_database(
+    request: pytest.FixtureRequest, tmp_path: Path, site_postgres: embedded.EmbeddedServer | None
+) -> Iterator[SiteDatabase]:
+    """A file, or with SITE_POSTGRES a database on that server."""
+    if site_postgres is None:
+        file = tmp_path / "site.sqlite3"
+        yield SiteDatabase(
+            f"sqlite:///{file}",
+            lambda: shutil.copyfile(request.getfixturevalue("migrated_sqlite"), file),
+        )
+        return
+    name = f"site_{secrets.token_hex(4)}"
+    with connect_as_superuser(site_postgres) as connection:
+
+        def make(template: str) -> None:
+            connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+
+        make("template1")
+        yield SiteDatabase(
+            site_postgres.url(name), lambda: make(request.getfixturevalue("migrated_postgres"))
+        )
+        connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest.fixture

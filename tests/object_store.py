@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 import socket
 import sys
 import time
@@ -53,6 +55,24 @@ def held(client: object) -> list[str]:
 
 def unfinished(client: object) -> list[str]:
     return [entry["Key"] for entry in client.list_multipart_uploads(Bucket="backups").get("Uploads", [])]
+
+
+def accepted_key(url: str) -> tuple[str, str]:
+    """Access key and secret key that the store accepts while it looks at keys."""
+    iam = boto3.client(
+        "iam",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=KEY.access_key,
+        aws_secret_access_key=KEY.secret_key,
+    )
+    name = f"user-{secrets.token_hex(4)}"
+    iam.create_user(UserName=name)
+    everything = {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [everything]})
+    iam.put_user_policy(UserName=name, PolicyName="stores", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
 
 
 @contextmanager

@@ -15,11 +15,16 @@ for name in (
     "SAFETY_BACKUP_DAYS",
 ):
     os.environ.pop(name, None)
+# A file, because an operation's heartbeat has a connection of its own.
+SITE_FOLDER = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-"))
+atexit.register(shutil.rmtree, SITE_FOLDER, ignore_errors=True)
 os.environ.update(
+    ENV_FILE=os.devnull,
     SECRET_KEY="only-for-tests-" + 50 * "x",
     DEBUG="False",
+    HTTPS_ONLY="False",
     ALLOWED_HOSTS="testserver,localhost,127.0.0.1",
-    DATABASE_URL="sqlite://:memory:",
+    DATABASE_URL=f"sqlite:///{SITE_FOLDER / 'not-used.sqlite3'}",
     # A test that works on a managed database or on files says which: `managed` and `tmp_path`.
     MANAGED_DATABASE_URL="postgresql://nobody:nothing@127.0.0.1:1/not_set_by_this_test",
     BACKUP_LOCATIONS="working=/nonexistent/not-set-by-this-test",
@@ -28,9 +33,6 @@ os.environ.update(
 
 from qradmin.settings import *  # noqa: E402, F403
 
-# A file, because an operation's heartbeat has a connection of its own.
-SITE_FOLDER = Path(tempfile.mkdtemp(prefix="qradmin-tests-site-"))
-atexit.register(shutil.rmtree, SITE_FOLDER, ignore_errors=True)
 DATABASES["default"]["TEST"] = {"NAME": str(SITE_FOLDER / "site.sqlite3")}  # noqa: F405
 
 # The major version of a PostgreSQL that holds the site's own database instead; conftest.py starts it.

@@ -335,6 +335,10 @@ def test_the_demo_runs_until_ctrl_c_and_goes_on_where_it_was(tmp_path: Path) -> 
         address = next(line.strip() for line in printed.splitlines() if "http://" in line)
         with urllib.request.urlopen(address, timeout=10) as page:
             assert page.status == 200
+        psql = next(line.strip() for line in printed.splitlines() if " psql " in line)
+        asked = [*("sh", "-c"), f"{psql} --no-align --tuples-only --command='SELECT count(*) FROM qr_codes'"]
+        counted = subprocess.run(asked, capture_output=True, text=True)
+        assert counted.stdout.strip() == "334", counted.stderr
         first.send_signal(signal.SIGINT)
         assert first.wait(60) == 0
     assert "Took the first backup: qrdb_" in printed
@@ -351,6 +355,6 @@ def test_the_demo_runs_until_ctrl_c_and_goes_on_where_it_was(tmp_path: Path) -> 
     assert [line for line in reprinted.splitlines() if line in accounts] == accounts
     assert "first backup" not in reprinted
     assert len(list((folder / "backups").glob("*.sql"))) == 1
-    for secret in ("secrets.json", "site.sqlite3"):
+    for secret in ("secrets.json", "site.sqlite3", "pgpass"):
         assert stat.S_IMODE((folder / secret).stat().st_mode) == 0o600
     Place(folder).forget()

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.csrf import csrf_exempt
 
 from backups_app import config, tasks
-from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
+from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, named, who
 from backups_app.admin.downloading import download
 from backups_app.admin.filters import BackupStateFilter
 from backups_app.admin.pinning import pin_page
@@ -84,14 +84,17 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
     def size_(self, backup: Backup) -> str:
         return words.size(backup.size)
 
+    @named
     @admin.display(description=gettext_lazy("duration"), ordering="seconds")
     def duration_(self, backup: Backup) -> str:
         return words.duration(backup.seconds)
 
+    @named
     @admin.display(description=gettext_lazy("rows"), ordering="rows")
     def rows_(self, backup: Backup) -> str:
         return words.number(backup.rows)
 
+    @named
     @admin.display(description=gettext_lazy("copies"))
     def copies_(self, backup: Backup) -> str:
         if not backup.is_present:
@@ -167,7 +170,9 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             try:
                 asked_for.append(ask(backup, **who(request)))
             except QradminError as error:
-                messages.error(request, f"{backup.name}: {error.message}")
+                is_named = backup.name in error.message
+                text = _("The backup %(name)s: %(error)s") % {"name": backup.name, "error": error.message}
+                messages.error(request, error.message if is_named else text)
         if len(asked_for) == 1:
             return redirect("admin:backups_app_operation_change", asked_for[0].pk)
         if asked_for:
@@ -203,6 +208,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             own("import/found/", self.import_found_view, "import_found"),
             own("<int:pk>/validate/", self.validate_view, "validate"),
             own("<int:pk>/prove/", self.prove_view, "prove"),
+            own("<int:pk>/trial/", self.trial_view, "trial"),
             own("<int:pk>/download/", self.download_view, "download"),
             own("<int:pk>/pin/", self.pin_view, "pin"),
             own("<int:pk>/restore/", self.restore_view, "restore"),
@@ -251,6 +257,10 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
     @acting("prove_backup")
     def prove_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         return self._ask_for_one(request, pk, tasks.request_prove_backup)
+
+    @acting("prove_backup")
+    def trial_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        return self._ask_for_one(request, pk, tasks.request_trial)
 
     @acting("download_backup")
     def download_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -27,7 +28,8 @@ COLUMNS = (
     "cancel_requested_by",
     "error",
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@")
+CELL_STARTS = ("\t", "\r", "\n")  # a spreadsheet may drop these, or begin a cell behind them
 
 
 class _Echo:
@@ -39,7 +41,7 @@ class _Echo:
 
 def as_csv(rows: QuerySet[Operation]) -> StreamingHttpResponse:
     """Times in UTC; a text that a spreadsheet would run as a formula is quoted."""
-    writer = csv.writer(_Echo())
+    writer = csv.writer(_Echo(), quoting=csv.QUOTE_ALL)
 
     def lines() -> Iterator[str]:
         yield "\ufeff" + writer.writerow([name.replace("backup__name", "backup") for name in COLUMNS])
@@ -56,4 +58,10 @@ def _cell(value: Any) -> str:
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%dT%H:%M:%SZ")
     text = "" if value is None else str(value)
-    return "'" + text if text.startswith(FORMULA_STARTS) else text
+    return "'" + text if _may_be_run(text) else text
+
+
+def _may_be_run(text: str) -> bool:
+    """Whether its first visible character begins a formula, in any width."""
+    first = next((one for one in text if one.isprintable() and not one.isspace()), "")
+    return text.startswith(CELL_STARTS) or unicodedata.normalize("NFKC", first).startswith(FORMULA_STARTS)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ERROR_FLAG
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
 from django.shortcuts import redirect
@@ -17,17 +18,24 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from backups_app import tasks
-from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, who
+from backups_app.admin.base import ReadOnlyAdmin, acting, asked, insist_on, may, named, who
 from backups_app.admin.exporting import as_csv
+from backups_app.admin.filters import PeriodFilter
 from backups_app.errors import QradminError
 from backups_app.forms import ReasonForm
-from backups_app.models import Operation
-from backups_app.presentation import buttons, live, words
+from backups_app.models import Backup, Operation
+from backups_app.presentation import buttons, live, trials, words
+from backups_app.presentation.numbers import whole
 
 API_REQUESTS: dict[str, Callable[..., Operation]] = {
     "stop": tasks.request_api_stop,
     "start": tasks.request_api_start,
     "migrate": tasks.request_migrate_database,
+}
+
+TRIAL_REQUESTS: dict[str, Callable[..., Operation]] = {
+    "validate": tasks.request_validate_trial,
+    "drop": tasks.request_drop_trial,
 }
 
 
@@ -41,15 +49,15 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
         "what",
         "state_",
         "requested_by_name",
-        "source",
+        "source_",
         "reason_",
         "started",
         "duration_",
         "outcome",
     )
-    list_filter = ("state", "kind", "source")
+    list_filter = ("state", "kind", "source", PeriodFilter)
     list_select_related = ("backup",)
-    search_fields = ("requested_by_name", "reason", "error", "backup__name")
+    search_fields = ("requested_by_name", "reason", "error")  # and the name of the backup, see below
     search_help_text = gettext_lazy("Person, reason, error or backup")
     date_hierarchy = "created_at"
     actions = None
@@ -75,11 +83,17 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     def started(self, operation: Operation) -> str:
         return words.moment(operation.created_at)
 
+    @named
+    @admin.display(description=gettext_lazy("asked by"), ordering="source")
+    def source_(self, operation: Operation) -> str:
+        return operation.get_source_display()
+
+    @named
     @admin.display(description=gettext_lazy("duration"))
     def duration_(self, operation: Operation) -> str:
         return words.duration(operation.duration)
 
-    @admin.display(description=gettext_lazy("outcome"))
+    @admin.display(description=gettext_lazy("error"))
     def outcome(self, operation: Operation) -> str:
         return operation.error
 
@@ -87,6 +101,16 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
         return (
             super().get_queryset(request).defer("error_detail", "result", "backup__manifest", "backup__proof")
         )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Operation], search_term: str
+    ) -> tuple[QuerySet[Operation], bool]:
+        """The names of the backups are looked through once, not again for each operation of theirs."""
+        found, may_repeat = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            named = Backup.objects.filter(name__icontains=search_term).order_by().values("pk")
+            found |= queryset.filter(backup__in=named)
+        return found, may_repeat
 
     def found(self, request: HttpRequest, object_id: str) -> Any:
         row = super().found(request, object_id)
@@ -99,6 +123,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             "may_end_sessions": may(request, "end_sessions"),
             "cancel": buttons.cancel(row, partial(may, request)),
             "event": getattr(row, "restore_event", None),
+            "trial": trials.of(row, partial(may, request)),
             "consequence": live.cancel_consequence(row),
             "made": row.made_backups.all(),
             "checks": row.result.get("checks", []),
@@ -109,6 +134,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     ) -> HttpResponse:
         extra = {
             "may_validate": may(request, "validate_database"),
+            "may_create": may(request, "create_backup"),
             "csv_query": request.GET.urlencode(),
             **(extra_context or {}),
         }
@@ -120,7 +146,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
         try:
             return as_csv(self.get_changelist_instance(request).get_queryset(request))
         except IncorrectLookupParameters:  # as the list itself does
-            return redirect("admin:backups_app_operation_changelist")
+            return redirect(reverse("admin:backups_app_operation_changelist") + f"?{ERROR_FLAG}=1")
 
     def get_urls(self) -> list[URLPattern]:
         def own(route: str, view: Callable[..., HttpResponseBase], name: str) -> URLPattern:
@@ -132,6 +158,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             own("api/<slug:what>/", self.api_view, "api"),
             own("<int:pk>/progress/", self.progress_view, "progress"),
             own("<int:pk>/cancel/", self.cancel_view, "cancel"),
+            own("<int:pk>/trial/<slug:deed>/", self.trial_view, "trial"),
             own("<int:pk>/end-sessions/", self.end_sessions_view, "end_sessions"),
             *super().get_urls(),
         ]
@@ -149,17 +176,31 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             messages.error(request, _("It is too late to cancel: it has ended, or can no longer be stopped."))
         return redirect("admin:backups_app_operation_change", pk)
 
+    @acting("prove_backup")
+    def trial_view(self, request: HttpRequest, pk: int, deed: str) -> HttpResponse:
+        """Validate or drop the database of a trial."""
+        ask = TRIAL_REQUESTS.get(deed)
+        trial = self.found(request, str(pk))
+        if ask is None or trial.kind != Operation.Kind.TRIAL:
+            raise Http404(_("There is no such action."))
+        back = reverse("admin:backups_app_operation_change", args=[pk])
+        return asked(request, lambda: ask(trial, **who(request)), back=back)
+
     @acting("end_sessions")
     def end_sessions_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         """End the chosen sessions here and now: the workers may all be held up by them."""
         operation = self.found(request, str(pk))
-        chosen = [int(pid) for pid in request.POST.getlist("pid") if pid.isdecimal()]
+        form = ReasonForm(request.POST)
+        if not form.is_valid():
+            messages.error(request, str(form.errors["reason"][0]))
+            return redirect("admin:backups_app_operation_change", pk)
+        chosen = [pid for text in request.POST.getlist("pid") if (pid := whole(text)) is not None]
         try:
             ended = tasks.run_here(
                 tasks.request_end_sessions(
                     chosen,
                     operation=operation,
-                    reason=request.POST.get("reason", ""),
+                    reason=form.cleaned_data["reason"],
                     is_queued=False,
                     **who(request),
                 )
@@ -182,10 +223,10 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     def api_view(self, request: HttpRequest, what: str) -> HttpResponse:
         ask = API_REQUESTS.get(what)
         if ask is None:
-            raise Http404(_("There is no such deed."))
+            raise Http404(_("There is no such action."))
         form = ReasonForm(request.POST)
         if not form.is_valid():
-            messages.error(request, _("A reason is needed: it stands in the audit history."))
+            messages.error(request, str(form.errors["reason"][0]))
             return redirect("admin:index")
         return asked(
             request, lambda: ask(reason=form.cleaned_data["reason"], **who(request)), back="admin:index"

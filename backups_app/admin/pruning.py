@@ -30,11 +30,15 @@ def prune_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse:
         plan = retention.plan()
     except QradminError as error:
         problem = error.message
+    going = [decision for decision in plan.decisions if decision.goes]
+    staying = [decision for decision in plan.decisions if not decision.goes]
     context = {
         "title": _("Clean-up"),
         "plan": plan,
         "problem": problem,
-        "staying": [decision for decision in plan.decisions if not decision.goes][:SHOWN],
-        "going": [decision for decision in plan.decisions if decision.goes][:SHOWN],
+        "going": going[:SHOWN],
+        "more_going": len(going[SHOWN:]),
+        "staying": staying[:SHOWN],
+        "more_staying": len(staying[SHOWN:]),
     }
     return admin.plain_page(request, TEMPLATE, context)

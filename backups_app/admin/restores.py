@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from backups_app.admin.base import ReadOnlyAdmin, acting, insist_on, may, who
+from backups_app.admin.base import ReadOnlyAdmin, acting, insist_on, may, named, who
 from backups_app.admin.restoring import undo_page
 from backups_app.forms import NoteForm
 from backups_app.models import IncidentNote, RestoreEvent
@@ -74,17 +74,21 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
     def reason(self, event: RestoreEvent) -> str:
         return event.operation.reason
 
+    @named
     @admin.display(description=gettext_lazy("API down"))
     def downtime(self, event: RestoreEvent) -> str:
         return words.duration(event.downtime_seconds)
 
+    @named
     @admin.display(description=gettext_lazy("safety backup"))
     def safety(self, event: RestoreEvent) -> str:
         if event.safety_backup is None:
             return ""
         url = reverse("admin:backups_app_backup_change", args=[event.safety_backup.pk])
-        return format_html('<a href="{}" class="file">{}</a>', url, event.safety_backup.name)
+        name = words.at_underscores(event.safety_backup.name)
+        return format_html('<a href="{}" class="file">{}</a>', url, name)
 
+    @named
     @admin.display(description=gettext_lazy("undo until"))
     def undo_until(self, event: RestoreEvent) -> str:
         return "" if event.why_not_undoable else words.moment(event.replaced_kept_until)
@@ -93,7 +97,7 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
         return {
             "changes": compare_rows(row.rows_before or None, row.rows_after or None),
             "undo": buttons.undo(row, partial(may, request)),
-            "undone_by": row.undone_by.all(),
+            "undone_by": row.undone_by.select_related("operation"),
             "notes": row.notes.all(),
             "note_form": NoteForm() if may(request, "note_incident") else None,
         }
@@ -116,14 +120,14 @@ class RestoreEventAdmin(ReadOnlyAdmin[RestoreEvent]):
     def note_view(self, request: HttpRequest, pk: int) -> HttpResponse:
         event = self.found(request, str(pk))
         form = NoteForm(request.POST)
-        if form.is_valid():
-            IncidentNote.objects.create(
-                event=event,
-                author=who(request)["user"],
-                author_name=request.user.get_username(),
-                text=form.cleaned_data["text"],
-            )
-            messages.success(request, _("The note was added."))
-        else:
-            messages.error(request, _("Write something first."))
+        if not form.is_valid():
+            context = self.detail_context(request, event) | {"note_form": form}
+            return self.page(request, self.detail_template, event, context, status=422)
+        IncidentNote.objects.create(
+            event=event,
+            author=who(request)["user"],
+            author_name=request.user.get_username(),
+            text=form.cleaned_data["text"],
+        )
+        messages.success(request, _("The note was added."))
         return redirect("admin:backups_app_restoreevent_change", pk)

@@ -17,8 +17,8 @@ from backups_app.errors import QradminError
 from backups_app.forms import RestoreForm, TypedForm
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import revisions
-from backups_app.operations.preview import compare_rows, look_at_live
-from backups_app.presentation import surroundings
+from backups_app.operations.preview import look_before_replacing, look_before_undoing
+from backups_app.presentation import replacing, surroundings
 
 if TYPE_CHECKING:
     from backups_app.admin.base import ReadOnlyAdmin
@@ -31,10 +31,10 @@ def restore_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup
     if backup.why_not_restorable:
         messages.error(request, backup.why_not_restorable)
         return redirect("admin:backups_app_backup_change", backup.pk)
-    live = look_at_live(since=backup.created_at)
+    live = look_before_replacing(since=backup.snapshot_at)
     is_api_managed = bool(settings.API_CONTAINER)
-    revision = revisions.compare_with(live.revision if live.facts else settings.EXPECTED_REVISION, backup)
-    offers_migrations = is_api_managed and revision.offers_migrations
+    revision = None if live.revision is None else revisions.compare_with(live.revision, backup)
+    offers_migrations = is_api_managed and revision is not None and revision.offers_migrations
     form = RestoreForm(
         request.POST or None, request=request, expected=backup.name, offers_migrations=offers_migrations
     )
@@ -51,15 +51,9 @@ def restore_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup
         )
         if operation:
             return redirect("admin:backups_app_operation_change", operation.pk)
-    then = {name: state["rows"] for name, state in (backup.manifest or {}).get("tables", {}).items()}
-    changes = compare_rows(live.rows, then if backup.manifest else None)
     context = {
         "form": form,
-        "live": live,
-        "changes": changes,
-        "lost": sum(max(0, -(change.difference or 0)) for change in changes),
-        "gained": sum(max(0, change.difference or 0) for change in changes),
-        "is_known": live.rows is not None and backup.manifest is not None,
+        **replacing.before_restore(live, backup),
         "revision": revision,
         "offers_migrations": offers_migrations,
         "is_api_managed": is_api_managed,
@@ -87,12 +81,10 @@ def undo_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, event: RestoreEve
         )
         if operation:
             return redirect("admin:backups_app_operation_change", operation.pk)
-    live = look_at_live(since=event.operation.finished_at)
     context = {
         "form": form,
-        "live": live,
+        **replacing.before_undo(look_before_undoing(event), event),
         "database": database,
-        "changes": compare_rows(live.rows, event.rows_before or None),
         "is_api_managed": bool(settings.API_CONTAINER),
         "busy": Operation.objects.active().filter(is_exclusive=True).first(),
     }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backups_app.models.append_only import Kept, KeptQuerySet
+
+# Clocks that differ by less are taken for equal.
+CLOCKS_DIFFER = timedelta(minutes=10)
 
 
 class BackupQuerySet(KeptQuerySet["Backup"]):
@@ -26,6 +32,10 @@ class BackupQuerySet(KeptQuerySet["Backup"]):
     def proven(self) -> Self:
         """Validated, and restored once with every row and checksum equal."""
         return self.validated().filter(proven_at__isnull=False)
+
+    def taken_by(self, now: datetime) -> Self:
+        """Without those that bear a time in the future: the clock was ahead, so nobody knows their age."""
+        return self.filter(created_at__lte=now + CLOCKS_DIFFER)
 
 
 class Backup(Kept):
@@ -62,6 +72,7 @@ class Backup(Kept):
     proof = models.JSONField(_("proof"), default=dict, blank=True)
     damage = models.TextField(_("damage"), blank=True)
     warnings = models.JSONField(_("warnings"), default=list, blank=True)
+    imported_at = models.DateTimeField(_("imported"), null=True, blank=True)
     removed_at = models.DateTimeField(_("removed"), null=True, blank=True)
     removed_reason = models.TextField(_("why removed"), blank=True)
 
@@ -99,6 +110,11 @@ class Backup(Kept):
         return self.removed_at is None
 
     @property
+    def snapshot_at(self) -> datetime:
+        """When its data were as it has them: what was committed later is not in it."""
+        return parse_datetime((self.manifest or {}).get("taken_at") or "") or self.created_at
+
+    @property
     def is_good(self) -> bool:
         """As `BackupQuerySet.validated` says it."""
         return self.is_present and self.validated_at is not None and not self.damage
@@ -118,9 +134,9 @@ class Backup(Kept):
     def why_not_restorable(self) -> str:
         """One sentence, or nothing when it can be restored."""
         if self.removed_at is not None:
-            return "This backup has been removed."
+            return gettext("This backup has been removed.")
         if self.damage:
-            return "This backup is damaged."
+            return gettext("This backup is damaged.")
         return ""
 
     def mark_validated(self) -> None:
@@ -133,12 +149,22 @@ class Backup(Kept):
         """Nothing restores it any more; a later validation that succeeds clears it."""
         self._change(damage=what, validated_at=None, proven_at=None)
 
+    def mark_copies_lost(self, what: str) -> None:
+        """No intact copy is left. What was validated and proven holds again as soon as one is found."""
+        if not self.damage:
+            self._change(damage=what)
+
+    def mark_copy_found(self) -> None:
+        """A copy equals the record: a backup that only lacked one is what it was, a bad one stays bad."""
+        if self.damage and self.validated_at is not None:
+            self._change(damage="")
+
     def mark_removed(self, reason: str) -> None:
         self._change(removed_at=timezone.now(), removed_reason=reason)
 
     def mark_found_again(self) -> None:
-        """Its file was put back and equals the record."""
-        self._change(removed_at=None, removed_reason="")
+        """Its file was put back, was imported, and equals the record."""
+        self._change(removed_at=None, removed_reason="", imported_at=timezone.now())
 
     def _change(self, **changes: Any) -> None:
         for name, value in changes.items():
@@ -161,7 +187,8 @@ class BackupCopy(Kept):
         STORED = "stored", _("Stored")  # written and read back, or found intact by a later check
         PENDING = "pending", _("Waiting")  # the location was down; housekeeping tries again
         MISSING = "missing", _("Missing")  # the location answers, the file is not there
-        CORRUPT = "corrupt", _("Damaged")  # the file is there and differs from its record
+        CORRUPT = "corrupt", _("Damaged")  # was read, and differs from its record
+        UNREADABLE = "unreadable", _("Not readable")  # is there, and may be intact for all that is known
         REMOVED = "removed", _("Removed")  # taken away by the clean-up
 
     backup = models.ForeignKey(Backup, on_delete=models.PROTECT, related_name="copies")
@@ -169,6 +196,9 @@ class BackupCopy(Kept):
     state = models.CharField(_("state"), max_length=20, choices=State, default=State.STORED)
     checked_at = models.DateTimeField(_("last checked"), null=True, blank=True)
     problem = models.TextField(_("problem"), blank=True)
+
+    # Of this very object: what was expected and found by whoever read it just now.
+    difference = ""
 
     objects = BackupCopyQuerySet.as_manager()
 
@@ -181,7 +211,7 @@ class BackupCopy(Kept):
         constraints = (
             models.UniqueConstraint(fields=["backup", "location"], name="one_copy_a_location"),
             models.CheckConstraint(
-                condition=Q(state__in=["stored", "pending", "missing", "corrupt", "removed"]),
+                condition=Q(state__in=["stored", "pending", "missing", "corrupt", "unreadable", "removed"]),
                 name="copy_state_is_known",
             ),
         )

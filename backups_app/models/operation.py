@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy as _
 
 from backups_app.errors import Busy
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+from backups_app.sentences import say
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 QUEUED_FOR_AT_MOST = timedelta(hours=6)
 SILENT_FOR = timedelta(seconds=90)
 UNSTARTED_FOR = timedelta(minutes=1)
+# A time further ahead than this was written down by a clock that was ahead itself: nobody waits for it.
+FAR_AHEAD = timedelta(seconds=90)
+LONGEST_HOLD = timedelta(minutes=1)  # for which a try to start the API keeps the others from trying
 
 
 class OperationQuerySet(KeptQuerySet["Operation"]):
@@ -37,18 +41,36 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
         """Those that stopped the API and have to start it again."""
         return self.filter(api_stop_intended=True)
 
+    def trials(self) -> Self:
+        """Those whose trial database is still there."""
+        return self.filter(kind=Operation.Kind.TRIAL, state=Operation.State.SUCCEEDED).exclude(leftovers=[])
+
     def take_api_start(self, pk: int, now: datetime, *, until: datetime) -> bool:
         """Whether the caller is to start the API for an operation now; nobody else is before ``until``."""
         free = Q(api_retry_at=None) | Q(api_retry_at__lte=now)
+        free |= Q(api_retry_at__gt=now + LONGEST_HOLD + FAR_AHEAD)
         return bool(self.owing_the_api().filter(free, pk=pk).update(api_retry_at=until))
 
     def waiting(self, now: datetime) -> Self:
         """Queued, and still wanted."""
         return self.filter(state=Operation.State.QUEUED, expires_at__gt=now).order_by("created_at", "pk")
 
+    def unsent(self, now: datetime, *, unsent_for: timedelta) -> Self:
+        """Waiting, and last sent to the queue, or asked for, so long ago or by a clock that was ahead."""
+        before, beyond = now - unsent_for, now + FAR_AHEAD
+        never = Q(created_at__lte=before) | Q(created_at__gt=beyond)
+        return self.waiting(now).filter(
+            Q(dispatched_at__lte=before) | Q(dispatched_at__gt=beyond) | (Q(dispatched_at=None) & never)
+        )
+
     def silent(self, now: datetime, *, silent_for: timedelta = SILENT_FOR) -> Self:
-        """Running by their state, but without a sign of life for so long."""
-        return self.running().filter(heartbeat_at__lt=now - silent_for)
+        """Running by their state, but without a sign of life for so long; or with one that lies ahead.
+
+        The clock was set back since then, or it is ahead where the operation runs: whether that one lives
+        is seen by its next sign of life alone.
+        """
+        gone = Q(heartbeat_at__lt=now - silent_for) | Q(heartbeat_at__gt=now + FAR_AHEAD)
+        return self.running().filter(gone)
 
     def claim(self, pk: int, *, host: str, pid: int) -> Operation | None:
         """Start a queued operation: its row if this caller is the one that starts it, else None.
@@ -75,7 +97,8 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
                 )
         except IntegrityError as error:
             other = self.running().filter(is_exclusive=True).first()
-            raise Busy(f"{other or 'Another operation'} is at work on the managed database.") from error
+            name = other or "Another operation"
+            raise Busy(say("{operation} is at work on the managed database.", operation=name)) from error
         return self.get(pk=pk, token=token) if started == 1 else None
 
     def record(
@@ -93,13 +116,22 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
             **facts,
         )
 
+    def overdue(self, now: datetime) -> Self:
+        """Queued, and no longer wanted."""
+        return self.filter(state=Operation.State.QUEUED, expires_at__lte=now)
+
     def expire_overdue(self, now: datetime) -> int:
         """Give up what waited for too long; returns how many."""
-        return self.filter(state=Operation.State.QUEUED, expires_at__lte=now).update(
+        return self.overdue(now).update(
             state=Operation.State.EXPIRED,
             finished_at=now,
             error="It waited too long for a worker and was not started. Nothing was touched.",
         )
+
+    def pull_back(self, now: datetime) -> None:
+        """What was asked for while the clock was ahead waits for no longer than what is asked for now."""
+        latest = now + QUEUED_FOR_AT_MOST
+        self.filter(state=Operation.State.QUEUED, expires_at__gt=latest + FAR_AHEAD).update(expires_at=latest)
 
 
 class Operation(Kept):
@@ -109,6 +141,9 @@ class Operation(Kept):
         BACKUP = "backup", _("Backup")
         VALIDATE_BACKUP = "validate_backup", _("Validate backup")
         PROVE_BACKUP = "prove_backup", _("Prove backup")
+        TRIAL = "trial", _("Trial restore")
+        VALIDATE_TRIAL = "validate_trial", _("Validate trial database")
+        DROP_TRIAL = "drop_trial", _("Drop trial database")
         VALIDATE_DATABASE = "validate_database", _("Validate database")
         RESTORE = "restore", _("Restore")
         UNDO_RESTORE = "undo_restore", _("Undo restore")
@@ -142,6 +177,7 @@ class Operation(Kept):
         {
             Kind.BACKUP,
             Kind.PROVE_BACKUP,
+            Kind.TRIAL,
             Kind.VALIDATE_DATABASE,
             Kind.RESTORE,
             Kind.UNDO_RESTORE,
@@ -305,11 +341,17 @@ class Operation(Kept):
         return self.update_held(state=state, finished_at=timezone.now(), **changes)
 
     def interrupt(self, error: str, *, silent_for: timedelta = SILENT_FOR) -> bool:
-        """Close the row of a dead worker; False when it gave a sign of life meanwhile."""
+        """Close the row of a dead worker; False when it gave a sign of life meanwhile.
+
+        Of one whose sign of life lies ahead the caller has to know otherwise that it is dead.
+        """
         now = timezone.now()
+        unchanged = Q(heartbeat_at__lt=now - silent_for)
+        if self.heartbeat_at is not None:
+            unchanged |= Q(heartbeat_at__gt=now + FAR_AHEAD, heartbeat_at__lte=self.heartbeat_at)
         return bool(
             Operation.objects.running()
-            .filter(pk=self.pk, token=self.token, heartbeat_at__lt=now - silent_for)
+            .filter(unchanged, pk=self.pk, token=self.token)
             .update(state=self.State.INTERRUPTED, finished_at=now, error=error)
         )
 

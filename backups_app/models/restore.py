@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+
+if TYPE_CHECKING:
+    from backups_app.models.backup import Backup
 
 
 class RestoreEventQuerySet(KeptQuerySet["RestoreEvent"]):
@@ -19,6 +23,15 @@ class RestoreEventQuerySet(KeptQuerySet["RestoreEvent"]):
     def undoable(self, now: datetime) -> Self:
         """Those whose replaced database is still kept."""
         return self.with_replaced_database().filter(replaced_kept_until__gt=now)
+
+    def swapped(self) -> Self:
+        """Those that replaced the live database, undone or not."""
+        return self.filter(outcome__in=[RestoreEvent.Outcome.RESTORED, RestoreEvent.Outcome.UNDONE])
+
+    def ended(self) -> Self:
+        """Those that went through, and those that failed; not those that somebody cancelled."""
+        outcomes = RestoreEvent.Outcome
+        return self.exclude(outcome__in=[outcomes.UNDER_WAY, outcomes.CANCELLED])
 
     def with_replaced_database(self) -> Self:
         return self.filter(outcome=RestoreEvent.Outcome.RESTORED, replaced_dropped_at=None).exclude(
@@ -33,6 +46,7 @@ class RestoreEvent(Kept):
         UNDER_WAY = "under_way", _("Under way")
         RESTORED = "restored", _("Restored")
         UNTOUCHED = "untouched", _("Failed, live data untouched")
+        CANCELLED = "cancelled", _("Cancelled, live data untouched")
         ROLLED_BACK = "rolled_back", _("Rolled back")
         UNDONE = "undone", _("Undone")
         UNCLEAR = "unclear", _("Interrupted, look at the database")
@@ -71,18 +85,49 @@ class RestoreEvent(Kept):
         permissions = (("note_incident", "Can write incident notes"),)
 
     def __str__(self) -> str:
-        return f"Undo of restore {self.undoes_id}" if self.undoes_id else f"Restore {self.pk}"
+        if self.undoes_id:
+            return gettext("Undo of restore %(number)s") % {"number": self.undoes_id}
+        return gettext("Restore %(number)s") % {"number": self.pk}
 
     @property
     def why_not_undoable(self) -> str:
         """One sentence, or nothing when it can be undone."""
         if self.outcome != self.Outcome.RESTORED:
-            return f"There is nothing to undo: {self.get_outcome_display()}."
+            return self._why_nothing_to_undo()
         if not self.replaced_database or self.replaced_dropped_at is not None:
-            return "The replaced database is no longer there: restore the safety backup instead."
+            return gettext("The replaced database is no longer there: restore the safety backup instead.")
         if self.replaced_kept_until is not None and self.replaced_kept_until <= timezone.now():
-            return "The time for an undo is over: restore the safety backup instead."
+            return gettext("The time for an undo is over: restore the safety backup instead.")
         return ""
+
+    def _why_nothing_to_undo(self) -> str:
+        if self.outcome == self.Outcome.UNDER_WAY:
+            return gettext("There is nothing to undo yet: the operation is under way.")
+        if self.outcome == self.Outcome.UNCLEAR:
+            return gettext(
+                "Whether there is anything to undo is not known yet: housekeeping looks at the databases'"
+                " names every minute."
+            )
+        if self.outcome == self.Outcome.UNDONE:
+            return gettext("There is nothing to undo: it has been undone already.")
+        if self.outcome == self.Outcome.ROLLED_BACK:
+            return gettext("There is nothing to undo: the databases were swapped back.")
+        return gettext("There is nothing to undo: the live database was not touched.")
+
+    @property
+    def origin(self) -> Backup | None:
+        """The backup of the first restore, when this undoes one, or the undoing of one."""
+        event = self
+        while event.undoes is not None:
+            event = event.undoes
+        return event.backup
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the database was replaced, but the operation broke off before its end."""
+        states = self.operation.State
+        is_over = self.operation.state not in {*self.operation.ACTIVE, states.SUCCEEDED}
+        return self.outcome == self.Outcome.RESTORED and is_over
 
     def change(self, **changes: Any) -> None:
         for name, value in changes.items():

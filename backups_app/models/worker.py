@@ -16,7 +16,8 @@ class WorkerBeatQuerySet(models.QuerySet["WorkerBeat"]):
     """The vocabulary for many workers."""
 
     def alive(self, now: datetime) -> Self:
-        return self.filter(at__gt=now - ALIVE_FOR)
+        """Seen of late; a beat that lies ahead is that of a worker from before the clock was set back."""
+        return self.filter(at__gt=now - ALIVE_FOR, at__lt=now + ALIVE_FOR)
 
 
 class WorkerBeat(models.Model):

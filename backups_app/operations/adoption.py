@@ -80,7 +80,12 @@ def record(journal: Journal, name: str, found: vault.Stored, fields: Mapping[str
     try:
         with transaction.atomic():
             return Backup.objects.create(
-                name=name, size=found.size, sha256=found.sha256, operation=journal.operation, **fields
+                name=name,
+                size=found.size,
+                sha256=found.sha256,
+                operation=journal.operation,
+                imported_at=timezone.now(),
+                **fields,
             )
     except IntegrityError as error:
         raise Refused(f"{name} has become known meanwhile.") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import ContainerProblem, NotConfigured, QradminError, UnhealthyDatabase
 from backups_app.models import Operation, RestoreEvent
-from backups_app.operations import validation
+from backups_app.operations import stages, validation
 from backups_app.operations.journal import Journal, patiently
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres.health import Expectations, check_structure
@@ -34,6 +34,8 @@ class Teller(Protocol):
     def operation(self) -> Operation: ...
 
     def note(self, what: str, *, level: str = "info", **detail: Any) -> None: ...
+
+    def stage(self, name: str, *, is_endable: bool = True) -> AbstractContextManager[None]: ...
 
 
 class Downtime:
@@ -87,7 +89,7 @@ def api_stopped(journal: Journal) -> Iterator[None]:
     api, downtime = config.api(), Downtime()
     insist_on_managed(api)
     if api.state().running:
-        with journal.stage("Check that the API can be started again"):
+        with journal.stage(stages.CHECK_WAY_BACK):
             _insist_on_a_way_back()
     if not stop_for(journal, api, downtime):
         yield
@@ -120,7 +122,7 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
         _forgive_others(journal.operation, f"{journal.operation} starts the API in its end.")
     downtime.begin()
     try:
-        with journal.stage("Stop the API"):
+        with journal.stage(stages.STOP_API):
             api.stop(journal.watch)
             if is_owed_by_others:
                 _stop_what_was_started_meanwhile(api)
@@ -188,13 +190,15 @@ def start_validated(
     No cancel and no time limit ends this: the API has to come back. Whether it still ``is_wanted`` is asked
     right before it is started; None when not.
     """
-    _insist_on_fitting_structure()
+    with teller.stage(stages.CHECK_BEFORE_START, is_endable=False):
+        _insist_on_fitting_structure()
     if not is_wanted():
         return None
-    began = time.monotonic()
-    api.start()
-    teller.note("Started the API", seconds=round(time.monotonic() - began, 3))
-    report = api.wait_healthy(watch)
+    with teller.stage(stages.START_API, is_endable=False):
+        began = time.monotonic()
+        api.start()
+        teller.note("Started the API", seconds=round(time.monotonic() - began, 3))
+        report = api.wait_healthy(watch)
     for line in report.notes:
         teller.note(line)
     teller.note(f"The API is {report.outcome}.", seconds=round(report.seconds, 3))
@@ -279,7 +283,7 @@ def stop_api(journal: Journal) -> None:
     _forgive_others(journal.operation, "The API was stopped by hand: it is not started again from here.")
     journal.consequence = "Whether the API runs is shown on the overview; nobody starts it by himself now."
     if api.state().running:
-        with journal.stage("Stop the API"):
+        with journal.stage(stages.STOP_API):
             api.stop(journal.watch)
     else:
         journal.note("The API was already stopped.")
@@ -317,7 +321,7 @@ def run_migrations(journal: Journal, api: Api) -> None:
     if not api.state().running:
         raise ContainerProblem("The migrations run in the API's container, which is stopped: start it first.")
     command = config.migrate_command()
-    with journal.stage(f"Run {' '.join(command)}"):
+    with journal.stage(stages.run(command)):
         outcome = api.run(command, watch=journal.watch)
     journal.note("Output of the migrations", output=outcome.output, exit_code=outcome.exit_code)
     if outcome.exit_code != 0:

@@ -16,14 +16,15 @@ from psycopg.rows import TupleRow
 from backups_app import config
 from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
 from backups_app.models import Backup, Operation
-from backups_app.operations import copies, retention
+from backups_app.operations import copies, retention, stages
 from backups_app.operations.api import api_stayed_stopped, api_stopped
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
+from backups_app.sentences import say
 from backups_app.systems import processes, vault
 from backups_app.systems.api_container import Api
 from backups_app.systems.postgres import activity, clients, commands, databases, manifest
-from backups_app.systems.postgres.connections import Server, program_problem
+from backups_app.systems.postgres.connections import Server, error_line, program_problem
 from backups_app.systems.postgres.databases import DatabaseFacts
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.manifest import Manifest
@@ -60,7 +61,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
     began = time.monotonic()
     server = config.managed_database()
     working, *_others = config.locations()
-    with journal.stage("Check server, client program and room"):
+    with journal.stage(stages.CHECK_ROOM):
         live = databases.facts(server)
         dumper = clients.for_dump(live.major, config.client_folders())
         reader = clients.restore_beside(dumper, config.client_folders())
@@ -72,10 +73,10 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         vault.working_file(working, name) as file,
         reading_along(reader, file.path) as reading,
     ):
-        with journal.stage("Dump and count in one snapshot"):
+        with journal.stage(stages.DUMP):
             compression = _compression(dumper)
             taken = _dump(journal, server, dumper, file.path, compression)
-        with journal.stage("Read the whole archive"):
+        with journal.stage(stages.READ_ARCHIVE):
             digest = _read_whole(journal, reading, file.path)
         backup = Backup(
             name=name,
@@ -178,8 +179,9 @@ def _insist_on_success(finished: Finished, server: Server, program: str) -> None
         return
     problem = program_problem(finished.stderr, server)
     if problem is None:
-        last = finished.stderr.splitlines()[-1] if finished.stderr else f"status {finished.returncode}"
-        problem = ProgramFailed(f"{program} failed: {last}", detail=finished.stderr)
+        what = error_line(finished.stderr) or f"status {finished.returncode}"
+        told = say("{program} failed: {what}", program=program, what=what)
+        problem = ProgramFailed(told, detail=finished.stderr)
     raise problem
 
 

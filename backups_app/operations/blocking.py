@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext
+
 from backups_app import config
 from backups_app.errors import MissingPrivilege, Refused
 from backups_app.models import Operation
@@ -92,9 +94,9 @@ def request_parameters(operation: Operation, pids: Iterable[int]) -> dict[str, A
     """What a request to end sessions stores; Refused when there is nothing to end."""
     chosen = sorted({int(pid) for pid in pids} - {PREPARED})
     if not chosen:
-        raise Refused("Choose at least one session to end.")
+        raise Refused(gettext("Choose at least one session to end."))
     if operation.state != Operation.State.RUNNING:
-        raise Refused(f"{operation} is not running: nothing blocks it.")
+        raise Refused(gettext("%(operation)s is not running: nothing blocks it.") % {"operation": operation})
     return {"operation": operation.pk, "pids": chosen}
 
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, StorageProblem
 from backups_app.models import Backup, BackupCopy
-from backups_app.operations import sidecars
+from backups_app.operations import sidecars, stages
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems import vault
+
+
+class NoIntactCopy(BadBackup):
+    """Each copy is missing or changed; nothing is said of what the backup holds."""
+
+
+def record_damage(backup: Backup, error: BadBackup) -> None:
+    """Mark the backup as damaged, for good or until an intact copy is found."""
+    if isinstance(error, NoIntactCopy):
+        backup.mark_copies_lost(error.message)
+    else:
+        backup.mark_damaged(error.message)
 
 
 def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:
@@ -37,7 +48,7 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
     )
     moved = _Moved(journal, 2 * backup.size)
     try:
-        with journal.stage(f"Copy to {location.alias}"):
+        with journal.stage(stages.copy_to(location.alias)):
             stored = location.store(file, backup.name, watch=journal.watch, on_bytes=moved)
             if stored.sha256 != backup.sha256:
                 location.remove(backup.name)
@@ -56,22 +67,35 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
 
 
 def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Path) -> None:
-    """Put ``file`` where the copy is missing or damaged; the copy's state says whether that worked.
+    """Put ``file`` where the copy is missing, damaged or unreadable; its state says whether that worked.
 
-    A damaged file stays until its replacement has been read back.
+    A damaged or unreadable file stays until its replacement has been read back.
     """
-    if copy.state != BackupCopy.State.CORRUPT:
+    stages = {
+        BackupCopy.State.CORRUPT: say("Replace the damaged copy in {location}", location=location.alias),
+        BackupCopy.State.UNREADABLE: say(
+            "Replace the unreadable copy in {location}", location=location.alias
+        ),
+    }
+    stage = stages.get(BackupCopy.State(copy.state))
+    if stage is None:
         store_copy(journal, copy.backup, location, file)
         copy.refresh_from_db()
         return
     backup = copy.backup
     try:
-        with journal.stage(f"Replace the damaged copy in {location.alias}"):
+        with journal.stage(stage):
             moved = _Moved(journal, 2 * backup.size)
             location.replace(file, backup.name, watch=journal.watch, on_bytes=moved)
     except EnvironmentProblem as problem:
-        copy.found(BackupCopy.State.CORRUPT, f"Damaged, and not replaced yet: {problem.message}")
-        journal.warn(f"The damaged copy in {location.alias} was left as it is: {problem.message}")
+        copy.found(copy.state, say("It was not replaced yet: {problem}", problem=problem.message))
+        journal.warn(
+            say(
+                "The copy in {location} was left as it is: {problem}",
+                location=location.alias,
+                problem=problem.message,
+            )
+        )
         return
     copy.found(BackupCopy.State.STORED)
     sidecars.write(journal, backup, location)
@@ -82,30 +106,54 @@ def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
     """The path of a copy whose size and SHA-256 equal the record, the nearest first.
 
     Each copy that is not intact is recorded as such and the next one is tried. BadBackup when all are
-    missing or changed, EnvironmentProblem when one that might be intact cannot be reached.
+    missing or changed (NoIntactCopy), EnvironmentProblem when one that might be intact cannot be reached.
     """
+    with ExitStack() as held:
+        with journal.stage(stages.FIND_COPY):
+            path = _find_intact(journal, backup, held)
+        yield path
+
+
+def _find_intact(journal: Journal, backup: Backup, held: ExitStack) -> Path:
+    """``held`` keeps the folder of a copy that was fetched."""
     unreachable: list[QradminError] = []
+    looked_at: list[BackupCopy] = []
     for location in config.locations():
         copy = backup.copies.filter(location=location.alias).exclude(state=BackupCopy.State.REMOVED).first()
         if copy is None or copy.state == BackupCopy.State.PENDING:
             continue
+        looked_at.append(copy)
         if location.is_local:
             is_good = is_intact(journal, copy, location, unreachable)
             path = location.local_path(backup.name) if is_good else None
             if path is not None:
-                yield path
-                return
+                return path
         else:
-            with tempfile.TemporaryDirectory(prefix="qradmin-fetch-", dir=_scratch_folder()) as folder:
-                target = Path(folder) / backup.name
+            with ExitStack() as fetched:
+                target = fetched.enter_context(_scratch(journal)) / backup.name
                 if _fetch(journal, copy, location, target, unreachable):
-                    yield target
-                    return
+                    held.push(fetched.pop_all())
+                    return target
     unreachable += _out_of_sight(backup)
     if unreachable:
         raise unreachable[0]
-    raise BadBackup(
-        f"No copy of {backup.name} is intact: each is missing, or differs from its record in size or SHA-256."
+    raise NoIntactCopy(
+        say(
+            "No copy of {name} is intact: each is missing, or differs from its record in size or SHA-256.",
+            name=backup.name,
+        ),
+        detail="\n".join(f"{copy.location}: {copy.difference or copy.problem}" for copy in looked_at),
+    )
+
+
+def difference(backup: Backup, found: vault.Stored) -> str:
+    """What the record says and what was found, for whoever opens the error."""
+    return say(
+        "Expected: {size} bytes, SHA-256 {sha256}. Found: {found_size} bytes, SHA-256 {found_sha256}.",
+        size=backup.size,
+        sha256=backup.sha256,
+        found_size=found.size,
+        found_sha256=found.sha256,
     )
 
 
@@ -116,8 +164,8 @@ def at_hand(journal: Journal, location: vault.Location, name: str) -> Iterator[P
     if path is not None:
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="qradmin-fetch-", dir=_scratch_folder()) as folder:
-        target = Path(folder) / name
+    with _scratch(journal) as folder:
+        target = folder / name
         location.fetch(name, target, watch=journal.watch)
         yield target
 
@@ -126,10 +174,8 @@ def is_intact(
     journal: Journal, copy: BackupCopy, location: vault.Location, unreachable: list[QradminError]
 ) -> bool:
     """Read the copy where it lies and record what was found."""
-    backup = copy.backup
-    moved = _Moved(journal, backup.size)
     try:
-        found = location.digest(backup.name, watch=journal.watch, on_bytes=moved)
+        found = read(journal, copy, location)
     except vault.MissingCopy as problem:
         _mark(journal, copy, BackupCopy.State.MISSING, problem.message)
         return False
@@ -138,6 +184,12 @@ def is_intact(
         unreachable.append(problem)
         return False
     return judge_copy(journal, copy, found)
+
+
+def read(journal: Journal, copy: BackupCopy, location: vault.Location) -> vault.Stored:
+    """Read the whole copy where it lies; MissingCopy or EnvironmentProblem when that cannot be done."""
+    moved = _Moved(journal, copy.backup.size)
+    return location.digest(copy.backup.name, watch=journal.watch, on_bytes=moved)
 
 
 def _out_of_sight(backup: Backup) -> list[QradminError]:
@@ -176,12 +228,18 @@ def _fetch(
     return judge_copy(journal, copy, found)
 
 
+def is_as_recorded(backup: Backup, found: vault.Stored) -> bool:
+    return (found.size, found.sha256) == (backup.size, backup.sha256)
+
+
 def judge_copy(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
     """Record whether what was found equals the backup's record."""
     backup = copy.backup
-    if (found.size, found.sha256) == (backup.size, backup.sha256):
+    if is_as_recorded(backup, found):
         copy.found(BackupCopy.State.STORED)
+        backup.mark_copy_found()
         return True
+    copy.difference = difference(backup, found)
     what = "size" if found.size != backup.size else "SHA-256"
     _mark(
         journal,
@@ -194,7 +252,7 @@ def judge_copy(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
 
 def _mark(journal: Journal, copy: BackupCopy, state: str, problem: str) -> None:
     copy.found(state, problem)
-    journal.warn(problem, location=copy.location)
+    journal.warn(problem, location=copy.location, **({"read": copy.difference} if copy.difference else {}))
 
 
 def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, copy: BackupCopy) -> list[str]:
@@ -210,13 +268,17 @@ def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, c
     return [warning]
 
 
-def _scratch_folder() -> Path | None:
-    """Where fetched copies lie while they are used: beside the working files, as there is room for them.
-
-    None, the system's own place, while the working location is down.
-    """
-    folder = config.location_specs()[0].folder
-    return folder if folder is not None and os.access(folder, os.W_OK) else None
+@contextmanager
+def _scratch(journal: Journal) -> Iterator[Path]:
+    """A folder for a fetched copy; housekeeping removes it if this worker dies."""
+    path = vault.scratch_path(config.scratch_folder())
+    journal.will_leave("folder", str(path))
+    try:
+        vault.make_scratch(path)
+        yield path
+    finally:
+        vault.remove_scratch(path)
+        journal.left_nothing("folder", str(path))
 
 
 class _Moved:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any, BinaryIO
+
+from django.utils.translation import gettext as _
 
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused
 from backups_app.models import Backup, Operation
+from backups_app.operations.copies import difference
+from backups_app.sentences import say
 from backups_app.systems import vault
+
+
+def why_not(backup: Backup) -> str:
+    """One sentence, or nothing when some copy may be handed out."""
+    if not backup.is_present:
+        return _("This backup has been removed.")
+    try:
+        configured = {spec.alias for spec in config.location_specs()}
+    except QradminError as error:
+        return error.message
+    found = {copy.location for copy in backup.copies.all() if copy.state == copy.State.STORED}
+    return "" if found & configured else _("No copy of it is known to be intact.")
 
 
 def hand_out(backup: Backup, *, user: Any) -> BinaryIO:
     """The opened file of the nearest copy; a failure stands in the trail too."""
     if not backup.is_present:
-        raise Refused(f"{backup.name} has been removed.")
+        raise Refused(_("The backup %(name)s has been removed.") % {"name": backup.name})
     try:
         opened, alias = _open_nearest(backup)
     except QradminError as error:
@@ -55,18 +68,26 @@ def _open(backup: Backup, location: vault.Location) -> BinaryIO:
         raise EnvironmentProblem(f"The copy in {location.alias} cannot be read: {error.strerror}.") from error
     if path.stat().st_size != backup.size:
         opened.close()
-        raise BadBackup(f"The copy in {location.alias} differs from its record in its size.")
+        found = path.stat().st_size
+        raise BadBackup(
+            say("The copy in {location} differs from its record in its size.", location=location.alias),
+            detail=say("Expected: {size} bytes. Found: {found} bytes.", size=backup.size, found=found),
+        )
     return opened
 
 
 def _fetched(backup: Backup, location: vault.Location) -> BinaryIO:
     """From afar: whole and compared first; the temporary file is gone once it is open."""
-    folder = tempfile.mkdtemp(prefix="qradmin-download-", dir=config.upload_folder())
+    folder = vault.scratch_path(config.upload_folder())
+    vault.make_scratch(folder)
     try:
-        target = Path(folder) / backup.name
+        target = folder / backup.name
         found = location.fetch(backup.name, target)
         if (found.size, found.sha256) != (backup.size, backup.sha256):
-            raise BadBackup(f"The copy in {location.alias} differs from its record.")
+            raise BadBackup(
+                say("The copy in {location} differs from its record.", location=location.alias),
+                detail=difference(backup, found),
+            )
         return target.open("rb")
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        vault.remove_scratch(folder)

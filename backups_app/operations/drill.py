@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from backups_app import config
 from backups_app.errors import BadBackup
-from backups_app.operations import sidecars, validation
+from backups_app.operations import copies, sidecars, validation
 from backups_app.operations.journal import Journal
 from backups_app.operations.staging import staged_copy
 
@@ -28,7 +28,7 @@ def prove_backup(journal: Journal) -> None:
             tables = len(staged.rows)
             rows = sum(staged.rows.values())
     except BadBackup as error:
-        backup.mark_damaged(error.message)
+        copies.record_damage(backup, error)
         raise
     seconds = round(time.monotonic() - began, 2)
     proof = {"seconds": seconds, "tables": tables, "rows": rows, "at": timezone.now().isoformat()}

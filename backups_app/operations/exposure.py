@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from django.utils.dateparse import parse_datetime
 from django.utils.formats import number_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -38,9 +37,8 @@ class Exposure:
 def measure(journal: Journal, backup: Backup) -> None:
     """Count what is new since ``backup``. What cannot be counted is a warning, never a failure."""
     manifest = backup.manifest or {}
-    since = parse_datetime(manifest.get("taken_at") or "") or backup.created_at
     try:
-        growth = recent.growth(config.managed_database(), since=since, watch=journal.watch)
+        growth = recent.growth(config.managed_database(), since=backup.snapshot_at, watch=journal.watch)
     except EnvironmentProblem as problem:
         journal.warn(f"What is new since the last validated backup could not be counted. {problem.message}")
         return

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from django.db.models import Q
@@ -14,24 +17,28 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
-from backups_app.models.operation import SILENT_FOR
+from backups_app.models.operation import LONGEST_HOLD, SILENT_FOR
 from backups_app.operations import api as api_lifecycle
-from backups_app.operations import liveness, restore, uploads
+from backups_app.operations import liveness, restore, trial, uploads
+from backups_app.operations.log_lines import log_end, log_note
 from backups_app.operations.masking import masked
+from backups_app.systems import vault
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import activity, databases
 
-UNRECORDED_FILE_SECONDS = 5.0
+UNUSED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
 SUSPICIOUS_FOR = timedelta(seconds=15)
+LOOK_AGAIN_SECONDS = 5.0
 HELD_FOR = timedelta(seconds=30)
-RETRY_AFTER = timedelta(seconds=60)
+RETRY_AFTER = LONGEST_HOLD
 NO_SIGN_OF_LIFE = "No sign of life for a minute and a half: marked as interrupted."
 
 log = logging.getLogger(__name__)
 
-# The operations that the last look of `rescue` found without a process, and their last sign of life.
-_suspects: dict[int, datetime | None] = {}
+# The operations that the last look of `rescue` found silent, each with its last sign of life, and since
+# when that has been the last one, by a clock that nobody sets.
+_suspects: dict[tuple[int, datetime | None], float] = {}
 
 
 class Aftermath:
@@ -45,8 +52,15 @@ class Aftermath:
         return self._operation
 
     def note(self, what: str, *, level: str = "info", **detail: Any) -> None:
-        log.info("%s: %s", self._operation, what, extra={"operation": self._operation.pk})
+        log_note(self._operation, what, level=level, step=what)
         self._operation.note(what, level=level, **detail)
+
+    @contextmanager
+    def stage(self, name: str, *, is_endable: bool = True) -> Iterator[None]:  # noqa: ARG002
+        """As a journal's; nothing ends it."""
+        began = time.monotonic()
+        yield
+        self.note(name, seconds=round(time.monotonic() - began, 3))
 
 
 def keep_house() -> None:
@@ -57,6 +71,7 @@ def keep_house() -> None:
         resolve_interrupted_restores,
         drop_old_replaced_databases,
         sweep_temporary_files,
+        sweep_scratch_folders,
         uploads.sweep_forgotten,
         expire_overdue,
         liveness.forget_dead_workers,
@@ -66,8 +81,12 @@ def keep_house() -> None:
 
 def close_dead_operations() -> bool:
     """Running rows without a sign of life: end their sessions, mark them interrupted; whether any was."""
-    silent = Operation.objects.silent(timezone.now())
-    closed = [_close(operation, SILENT_FOR, NO_SIGN_OF_LIFE) for operation in silent]
+    now = timezone.now()
+    closed = [
+        _close(operation, SILENT_FOR, why)
+        for operation in Operation.objects.silent(now)
+        if (why := _why_dead(operation, now)) and (_is_overdue(operation, now) or _is_silent_still(operation))
+    ]
     return any(closed)
 
 
@@ -78,35 +97,54 @@ def rescue() -> None:
     Each worker looks every few seconds, so that the API comes back soon after a kill or a reboot. Two looks
     in a row have to find it silent: the site's database may have been away, and the worker with it.
     """
-    now = timezone.now()
-    silent = Operation.objects.silent(now, silent_for=SUSPICIOUS_FOR)
-    gone = {operation: why for operation in silent if (why := _why_dead(operation, now))}
-    dead = {one: why for one, why in gone.items() if _suspects.get(one.pk) == one.heartbeat_at}
+    now, clock = timezone.now(), time.monotonic()
+    silent = {
+        (one.pk, one.heartbeat_at): one for one in Operation.objects.silent(now, silent_for=SUSPICIOUS_FOR)
+    }
+    seen_before = {look: since for look, since in _suspects.items() if look in silent}
     _suspects.clear()
-    _suspects.update({operation.pk: operation.heartbeat_at for operation in gone})
-    closed = [_close(operation, SUSPICIOUS_FOR, why) for operation, why in dead.items()]
+    _suspects.update({look: seen_before.get(look, clock) for look in silent})
+    closed = [
+        _close(silent[look], SUSPICIOUS_FOR, why)
+        for look, since in seen_before.items()
+        if (why := _why_dead(silent[look], now, unchanged_for=clock - since))
+    ]
     if any(closed):
         for duty in (clean_up_leftovers, resolve_interrupted_restores):
             _do(duty)
 
 
-def _why_dead(operation: Operation, now: datetime) -> str:
-    """Why a silent operation counts as dead; empty while it may be alive."""
+def _why_dead(operation: Operation, now: datetime, *, unchanged_for: float = 0) -> str:
+    """Why a silent operation counts as dead; empty while it may be alive.
+
+    Where its last sign of life lies ahead, the seconds for which that has been unchanged say so.
+    """
     if liveness.is_process_gone(operation):
         return "Its process is gone: marked as interrupted."
-    is_silent = operation.heartbeat_at is not None and operation.heartbeat_at < now - SILENT_FOR
+    is_silent = _is_overdue(operation, now) or unchanged_for >= SILENT_FOR.total_seconds()
     return NO_SIGN_OF_LIFE if is_silent else ""
+
+
+def _is_overdue(operation: Operation, now: datetime) -> bool:
+    return operation.heartbeat_at is not None and operation.heartbeat_at < now - SILENT_FOR
+
+
+def _is_silent_still(operation: Operation) -> bool:
+    """Whether a moment later its last sign of life, which lies ahead, is the same."""
+    time.sleep(LOOK_AGAIN_SECONDS)
+    return Operation.objects.running().filter(pk=operation.pk, heartbeat_at=operation.heartbeat_at).exists()
 
 
 def clean_up_leftovers() -> None:
     """Staging databases and half files of ended operations."""
     for operation in Operation.objects.exclude(state__in=Operation.ACTIVE).exclude(leftovers=[]):
         _end_sessions(operation)
-        for leftover in list(operation.leftovers):
+        for leftover in [one for one in operation.leftovers if not trial.is_kept(one)]:
             try:
                 _clean_up(operation, leftover)
             except QradminError as error:
-                log.warning("%s: %s is still there: %s", operation, leftover["name"], error.message)
+                what = f"{leftover['name']} is still there: {error.message}"
+                log_note(operation, what, level="warning", step="Clean up")
                 continue
             operation.leftovers.remove(leftover)
             Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
@@ -212,19 +250,43 @@ def drop_old_replaced_databases() -> None:
 
 
 def sweep_temporary_files() -> None:
-    """What killed work left in the locations under temporary names."""
+    """What killed work left in the locations under temporary names.
+
+    At once what was left of a backup of this site while nothing runs; the rest, which may be another
+    site's that shares the place, when nobody has touched it for a day.
+    """
     is_quiet = not Operation.objects.running().exists()
-    age = UNRECORDED_FILE_SECONDS if is_quiet else ABANDONED_FILE_SECONDS
     for location in config.locations():
         try:
-            for name in location.sweep_temporary(age):
-                log.info("Removed the temporary file %s in %s", name, location.alias)
+            gone = location.sweep_temporary(ABANDONED_FILE_SECONDS)
+            if is_quiet:
+                gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_of_a_known_backup)
         except QradminError as error:
             log.warning("%s was not swept: %s", location.alias, error.message)
+            continue
+        for name in gone:
+            log.info("Removed the temporary file %s in %s", name, location.alias)
+
+
+def sweep_scratch_folders() -> None:
+    """What killed downloads, and workers whose record is lost, left of fetched copies."""
+    for folder in {config.scratch_folder(), config.upload_folder()}:
+        for name in vault.sweep_scratch(folder, ABANDONED_FILE_SECONDS):
+            log.info("Removed the folder %s", name)
+
+
+def _is_of_a_known_backup(name: str) -> bool:
+    return Backup.objects.filter(name=name).exists()
 
 
 def expire_overdue() -> None:
-    Operation.objects.expire_overdue(timezone.now())
+    """And nothing waits for longer because the clock was ahead when it was asked for."""
+    now = timezone.now()
+    Operation.objects.pull_back(now)
+    overdue = list(Operation.objects.overdue(now))
+    if Operation.objects.expire_overdue(now):
+        for operation in overdue:
+            log_end(operation, Operation.State.EXPIRED)
 
 
 def _do(duty: Callable[[], object]) -> None:
@@ -245,6 +307,7 @@ def _close(operation: Operation, silent_for: timedelta, why: str) -> bool:
     )
     if is_closed:
         Aftermath(operation).note(why, level="error")
+        log_end(operation, Operation.State.INTERRUPTED)
     return is_closed
 
 
@@ -254,7 +317,8 @@ def _end_sessions(operation: Operation) -> None:
         try:
             activity.end_sessions(server, application_prefix=operation.application_name)
         except QradminError as error:
-            log.warning("The sessions of %s could not be ended: %s", operation, error.message)
+            what = f"Its sessions could not be ended: {error.message}"
+            log_note(operation, what, level="warning", step="End the sessions")
 
 
 def _clean_up(operation: Operation, leftover: dict[str, Any]) -> None:
@@ -267,9 +331,16 @@ def _clean_up(operation: Operation, leftover: dict[str, Any]) -> None:
         server = config.drill_database() if leftover.get("is_drill") else config.managed_database()
         databases.drop(server, name)
         return
+    if leftover["what"] == trial.TRIAL:
+        databases.drop(config.managed_database(), name)
+        return
+    if leftover["what"] == "folder":
+        vault.remove_scratch(Path(name))
+        return
     location = config.location(str(leftover.get("location", "")))
-    if location is not None and not Backup.objects.filter(name=name).exists():
+    if location is not None and not _is_of_a_known_backup(name):
         location.remove(name)
+        location.sweep_temporary(0, is_wanted=lambda found: found == name)
 
 
 def _resolve(event: RestoreEvent) -> None:
@@ -289,7 +360,9 @@ def _resolve(event: RestoreEvent) -> None:
         _set_undone(event, RestoreEvent.Outcome.RESTORED)
         teller.note("The databases had been swapped back: the one that was live before is live again.")
     else:
-        event.change(outcome=RestoreEvent.Outcome.UNTOUCHED, replaced_database="")
+        is_wish = event.operation.state == Operation.State.CANCELLED
+        outcome = RestoreEvent.Outcome.CANCELLED if is_wish else RestoreEvent.Outcome.UNTOUCHED
+        event.change(outcome=outcome, replaced_database="")
         teller.note("The databases had not been swapped: the live database was not touched.")
 
 

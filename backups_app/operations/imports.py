@@ -13,12 +13,9 @@ from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refu
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import adoption, copies, sidecars, uploads
 from backups_app.operations.journal import Journal
-from backups_app.operations.places import Places
+from backups_app.operations.places import Places, look_around
 from backups_app.systems import vault
 from backups_app.systems.postgres import clients
-from backups_app.systems.waiting import answer, no_watch
-
-LOOK_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -97,20 +94,11 @@ def import_backups(journal: Journal) -> None:
 
 def look() -> Look:
     """The unknown files, for a page: each location is asked for a few seconds at most."""
-    files: dict[str, list[vault.StoredFile]] = {}
-    troubles: list[str] = []
     try:
-        locations = config.locations()
+        sight = look_around()
     except QradminError as error:
         return Look([], [error.message])
-    for location in locations:
-        try:
-            files[location.alias] = answer(location.names, no_watch, limit_seconds=LOOK_SECONDS)
-        except QradminError as error:
-            troubles.append(error.message)
-        except TimeoutError:
-            troubles.append(f"The storage location {location.describe()} did not answer in time.")
-    return Look(unknown_files(files), troubles)
+    return Look(unknown_files(sight.files), sight.troubles)
 
 
 def unknown_files(files: Mapping[str, list[vault.StoredFile]]) -> list[Candidate]:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -28,12 +29,16 @@ from backups_app.errors import (
     UnhealthyDatabase,
 )
 from backups_app.models import Operation, Step
+from backups_app.operations.log_lines import log_end, log_failure, log_note
 from backups_app.operations.masking import masked
+from backups_app.sentences import say
 
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
+REMEMBERED = 10
 RETRY_SECONDS = 1.0
 AWAY = (OperationalError, InterfaceError)
+WISHES = (Cancelled, KeyboardInterrupt)
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +69,7 @@ class Journal:
         self._progress: tuple[int, int | None, str] = (0, None, "")
         self._step = ""
         self._outer = ""
+        self._broken: deque[tuple[BaseException, str, float]] = deque(maxlen=REMEMBERED)
         self._is_cancelled = False
         self._is_lost = False
         self._is_past_cancelling = False
@@ -80,21 +86,28 @@ class Journal:
             raise ClaimLost("This operation was given up by housekeeping; this worker stops.")
         if self._is_cancelled and not self._is_past_cancelling:
             who = self.operation.cancel_requested_by
-            raise Cancelled(f"It was cancelled by {who}." if who else "It was cancelled.")
+            raise Cancelled(say("It was cancelled by {who}.", who=who) if who else "It was cancelled.")
         now = time.monotonic()
         for deadline, name in self._deadlines:
             if now > deadline:
-                raise TimeLimitReached(f"It took longer than {name}.")
+                raise TimeLimitReached(say("It took longer than {limit}.", limit=name))
         if now - self._moved_at > self._stall_seconds:
             raise Stalled(
-                f"Nothing moved for {self._stall_seconds} seconds in the step “{self._step}”:"
-                " see which sessions block the database."
+                say(
+                    "Nothing moved for {seconds} seconds in the step “{step}”:"
+                    " see which sessions block the database.",
+                    seconds=self._stall_seconds,
+                    step=self._step,
+                )
             )
 
     @contextmanager
     def time_limit(self, seconds: float, name: str) -> Iterator[None]:
         """Within this block the work may take so long; ``name`` stands in the error's sentence."""
-        limit = (time.monotonic() + seconds, f"{name} of {seconds:g} seconds")
+        limit = (
+            time.monotonic() + seconds,
+            say("{name} of {seconds} seconds", name=name, seconds=f"{seconds:g}"),
+        )
         self._deadlines.append(limit)
         try:
             yield
@@ -125,9 +138,7 @@ class Journal:
         """Write a line into the trail; kept for later when the site's database does not answer."""
         self.moved()
         what, detail = masked(what), masked(detail)
-        log_level = {"warning": logging.WARNING, "error": logging.ERROR}.get(level, logging.INFO)
-        extra = {"step": self._step or what, "seconds": detail.get("seconds")}
-        log.log(log_level, "%s: %s", self.operation, what, extra=extra)
+        log_note(self.operation, what, level=level, step=self._step or what, seconds=detail.get("seconds"))
         self._unwritten.append(Step(operation=self.operation, level=level, what=what, detail=detail))
         try:
             self._write_notes()
@@ -140,14 +151,26 @@ class Journal:
     def warn(self, what: str, **detail: Any) -> None:
         self.note(what, level="warning", **detail)
 
+    def note_end(self, error: BaseException, message: str, level: str, **detail: Any) -> None:
+        """What ends the work early, after the step in which it happened."""
+        causes = list(_with_causes(error))
+        for found in [found for found in self._broken if found[0] in causes]:
+            self._broken.remove(found)  # it is told once
+            self.note(found[1], level=level, seconds=found[2])
+        self.note(message, level=level, **detail)
+
     def keep_warnings(self, *told: str) -> None:
         """Let warnings, which stand in the trail already, stand in the outcome too."""
         self.result["warnings"] = [*self.result.get("warnings", []), *told]
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """A step with a duration; its end is written when it succeeds."""
-        self.watch()
+    def stage(self, name: str, *, is_endable: bool = True) -> Iterator[None]:
+        """A step with a duration; it is written when it ends, or with the error that ends the operation.
+
+        One that is not ``is_endable`` begins although the work has to end: it brings something back.
+        """
+        if is_endable:
+            self.watch()
         self.moved()
         outer = self._outer
         self._show_step(name)
@@ -155,13 +178,15 @@ class Journal:
         began = time.monotonic()
         try:
             yield
+        except BaseException as error:
+            if all(error is not known for known, *_ in self._broken):  # the innermost step broke
+                self._broken.append((error, name, round(time.monotonic() - began, 3)))
+            raise
+        else:
+            self.note(name, seconds=round(time.monotonic() - began, 3))
         finally:
             self._outer = outer
-        self.note(name, seconds=round(time.monotonic() - began, 3))
-        if outer:
             self._show_step(outer)
-        else:
-            self._step = ""
 
     def _show_step(self, name: str) -> None:
         self._step, self._progress = name, (0, None, "")
@@ -266,6 +291,8 @@ class Journal:
             return
         if not is_closed:
             log.error("%s: the record was closed by somebody else", self.operation)
+            return
+        log_end(self.operation, state)
 
     def _close(self, state: str, changes: dict[str, Any]) -> bool:
         self._write_notes()
@@ -316,7 +343,7 @@ def _opened(journal: Journal) -> Iterator[Journal]:
     try:
         yield journal
     except BaseException as error:
-        log.info("%s ended early\n%s", operation, masked("".join(traceback.format_exception(error))))
+        log_failure(operation, error)
         _close_early(journal, error)
         if not isinstance(error, Exception):
             raise
@@ -331,14 +358,20 @@ def _close_early(journal: Journal, error: BaseException) -> None:
     if isinstance(error, ClaimLost):
         return
     message, detail = _told(error)
-    is_wish = isinstance(error, Cancelled | KeyboardInterrupt)
-    journal.note(message, level="warning" if is_wish else "error")
+    is_wish = isinstance(error, WISHES)
+    journal.note_end(error, message, "warning" if is_wish else "error")
     journal.close(
         Operation.State.CANCELLED if is_wish else Operation.State.FAILED,
         error=masked(f"{_sentence(message)} {journal.consequence}".strip()),
         error_detail=masked(detail),
         blame=_blame(error),
     )
+
+
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _sentence(text: str) -> str:
@@ -357,7 +390,7 @@ def _told(error: BaseException) -> tuple[str, str]:
         return "The site's own database, which keeps the audit trail, could not be used.", detail
     if isinstance(error, Exception):
         name = type(error).__name__
-        return f"Something unexpected went wrong ({name}); the log has the details.", detail
+        return say("Something unexpected went wrong ({name}); the log has the details.", name=name), detail
     return "Its worker was told to stop.", detail
 
 

@@ -17,6 +17,7 @@ from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from backups_app.models import Operation, WorkerBeat
+from backups_app.sentences import in_english
 
 BEAT_SECONDS = 10
 PARENT_SECONDS = 0.5
@@ -109,7 +110,8 @@ def _keep_beating(name: str, beside: tuple[Callable[[], None], ...]) -> None:
 
 def _call(beside: Callable[[], None]) -> None:
     try:
-        beside()
+        with in_english():
+            beside()
     except Exception:
         log.exception("What goes on beside the worker's sign of life failed")
     finally:

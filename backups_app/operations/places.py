@@ -1,13 +1,42 @@
-"""The configured locations during one operation: each is asked whether it answers before it is used."""
+"""What lies in the configured locations now, and which of them do not answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from backups_app import config
-from backups_app.errors import QradminError
+from backups_app.errors import EnvironmentProblem, QradminError
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
+from backups_app.systems.waiting import Watch, answer, no_watch
+
+LOOK_SECONDS = 5.0
+
+
+@dataclass
+class Sight:
+    """Alias -> the files that lie there now; ``troubles`` says which locations did not answer."""
+
+    files: dict[str, list[vault.StoredFile]] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+
+def look_around(watch: Watch | None = None) -> Sight:
+    """Ask every location, each for a few seconds at most, or with ``watch`` for as long as it lets them.
+
+    NotConfigured when the settings say nothing sensible.
+    """
+    sight = Sight()
+    limit = None if watch else LOOK_SECONDS
+    for location in config.locations():
+        try:
+            sight.files[location.alias] = answer(location.names, watch or no_watch, limit_seconds=limit)
+        except EnvironmentProblem as problem:
+            sight.troubles.append(problem.message)
+        except TimeoutError:
+            sight.troubles.append(f"The storage location {location.describe()} did not answer in time.")
+    return sight
 
 
 class Places:

@@ -2,38 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from typing import Any
+
+import psycopg
+from psycopg.rows import TupleRow
 
 from backups_app import config
 from backups_app.errors import QradminError
+from backups_app.models import RestoreEvent
+from backups_app.operations import api as api_lifecycle
+from backups_app.systems.api_container import ApiContainer
 from backups_app.systems.postgres import databases, preflight, recent
+from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.databases import DatabaseFacts
-from backups_app.systems.postgres.recent import Newest
-from backups_app.systems.waiting import patience
+from backups_app.systems.postgres.recent import Growth, Newest
+from backups_app.systems.waiting import patience, started
 
+Connection = psycopg.Connection[TupleRow]
 COUNTING_SECONDS = 10.0
+ENGINE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """The live database now; ``trouble`` says why something of it is not known."""
+    """The live database now; ``trouble`` says why something of it is not known.
+
+    ``facts`` is None when it cannot be reached, ``revision`` when it could not be read. ``growth`` counts
+    since it and what would replace it were the same, ``growth_of_other`` the rows that came there since
+    then, and ``made`` what came since the restore that would be undone.
+    """
 
     rows: dict[str, int] | None = None
-    revision: str = ""
+    revision: str | None = None
     facts: DatabaseFacts | None = None
     problems: tuple[str, ...] = ()
     newest: Newest = field(default_factory=Newest)
+    growth: dict[str, Growth] = field(default_factory=dict)
+    growth_of_other: dict[str, Growth] = field(default_factory=dict)
+    made: dict[str, Growth] = field(default_factory=dict)
     trouble: str = ""
 
 
 @dataclass(frozen=True)
 class TableChange:
-    """One table: rows in the live database and in the backup; None where unknown or absent."""
+    """One table: rows in the live database and in what would replace it; None where unknown.
+
+    Of each, ``came`` and ``came_there`` are the rows since both were the same, None where nobody knows when
+    rows came. Unless it ``is_straight``, rows may have gone on both sides, which no count tells apart.
+    """
 
     table: str
     live: int | None
     then: int | None
+    came: int | None = None
+    came_there: int = 0
+    is_straight: bool = True
 
     @property
     def difference(self) -> int | None:
@@ -41,33 +68,127 @@ class TableChange:
             return None
         return (self.then or 0) - (self.live or 0)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether both sides are known."""
+        return self.live is not None and self.then is not None
 
-def look_at_live(*, since: datetime | None = None) -> LiveView:
-    """Rows, revision, obstacles and what was made after ``since``; never raises what an operator may see."""
+    @property
+    def is_exact(self) -> bool:
+        """Whether `lost` and `regained` are known; else they are the least that there can be."""
+        return self.came is not None and self.is_straight
+
+    @property
+    def lost(self) -> int:
+        """Live rows that the other has not."""
+        return (self.came or 0) + max(0, -self._older)
+
+    @property
+    def regained(self) -> int:
+        """Rows of the other that are not live."""
+        return self.came_there + max(0, self._older)
+
+    @property
+    def _older(self) -> int:
+        """How many more of the rows from when both were the same the other has."""
+        return (self.difference or 0) + (self.came or 0) - self.came_there
+
+
+def look_at_live(*, since: datetime | None = None, counts_rows: bool = True) -> LiveView:
+    """Rows, revision, obstacles and what came after ``since``; never raises what an operator may see.
+
+    One connection answers all of it: to open one takes longer than most of the questions.
+    """
+    known: dict[str, Any] = {}
     try:
         server = config.managed_database()
-        facts = databases.facts(server)
-        problems = tuple(preflight.restore_problems(server))
-        revision = recent.revision(server)
-        newest = recent.newest_codes(server, since=since) if since else Newest()
+        with translated(server), connect(server, application_name=recent.APPLICATION_NAME) as connection:
+            connection.execute(recent.PATIENCE)
+            facts, problems = databases.facts_of(connection), preflight.problems_of(connection)
+            known |= {"facts": facts, "problems": tuple(problems)}
+            known["revision"] = recent.revision_of(connection)
+            if since:
+                known["newest"] = recent.newest_codes(connection, since=since)
+            if counts_rows:
+                known["rows"], known["growth"] = _count(connection, since)
     except QradminError as error:
-        return LiveView(trouble=error.message)
+        known["trouble"] = error.message
+    return LiveView(**known)
+
+
+def look_before_replacing(*, since: datetime) -> LiveView:
+    """The same; what would make a restore or an undo be refused now is all among the problems."""
+    of_the_api = started(_api_problems)
+    live = look_at_live(since=since)
+    if live.facts is None:
+        live = LiveView(problems=(live.trouble,))
+    return replace(live, problems=(*live.problems, *of_the_api.result()))
+
+
+def look_before_undoing(event: RestoreEvent) -> LiveView:
+    """The same before an undo: both databases were the same when the first restore's backup was taken."""
+    origin = event.origin
+    since = origin.snapshot_at if origin else event.created_at
+    live_server = config.managed_database()
+    servers = (live_server, live_server.at(event.replaced_database))
+    here, there = (started(partial(_growth, server, since)) for server in servers)
+    live = look_before_replacing(since=event.created_at)
+    if live.rows is None:
+        return live
     try:
-        rows = databases.row_counts(server, watch=patience(COUNTING_SECONDS, "Counting the live rows"))
+        return replace(live, made=live.growth, growth=here.result(), growth_of_other=there.result())
     except QradminError as error:
-        return LiveView(None, revision, facts, problems, newest, error.message)
-    return LiveView(rows, revision, facts, problems, newest)
+        return replace(live, made=live.growth, growth={}, trouble=error.message)
 
 
-def compare_rows(live: dict[str, int] | None, then: dict[str, int] | None) -> list[TableChange]:
-    """Every table of either side, the changed ones first."""
+def _api_problems() -> tuple[str, ...]:
+    try:
+        api = config.api()
+        if isinstance(api, ApiContainer):
+            api = replace(api, engine_timeout_seconds=ENGINE_SECONDS)
+        api_lifecycle.insist_on_reachable(api)
+    except QradminError as error:
+        return (error.message,)
+    return ()
+
+
+def _count(connection: Connection, since: datetime | None) -> tuple[dict[str, int], dict[str, Growth]]:
+    """Exact, however long it takes, but no longer than a page may wait."""
+    watch = patience(COUNTING_SECONDS, "Counting the live rows")
+    connection.execute("SET statement_timeout = 0")
+    growth = recent.growth_of(connection, since=since, watch=watch) if since else {}
+    return databases.row_counts_of(connection, watch=watch), growth
+
+
+def _growth(server: Server, since: datetime) -> dict[str, Growth]:
+    return recent.growth(server, since=since, watch=patience(COUNTING_SECONDS, "Counting the new rows"))
+
+
+def compare_rows(
+    live: dict[str, int] | None,
+    then: dict[str, int] | None,
+    growth: Mapping[str, Growth] | None = None,
+    growth_of_other: Mapping[str, Growth] | None = None,
+    *,
+    is_straight: Callable[[str], bool] = lambda _table: True,
+) -> list[TableChange]:
+    """Every table of either side, those that change most first; ``growth`` says of some what came since."""
     names = sorted({*(live or {}), *(then or {})})
+    came, came_there = added(growth or {}), added(growth_of_other or {})
     changes = [
         TableChange(
             name,
             None if live is None else live.get(name, 0),
             None if then is None else then.get(name, 0),
+            came.get(name),
+            came_there.get(name, 0),
+            is_straight(name),
         )
         for name in names
     ]
-    return sorted(changes, key=lambda change: -abs(change.difference or 0))
+    return sorted(changes, key=lambda change: -(change.lost + change.regained))
+
+
+def added(growth: Mapping[str, Growth]) -> dict[str, int]:
+    """The rows that came, by the tables' names in a manifest."""
+    return {f"public.{table}": found.added for table, found in growth.items()}

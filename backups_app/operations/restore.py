@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from django.db import Error as RecordsError
@@ -20,12 +21,13 @@ from backups_app.errors import (
 )
 from backups_app.models import Backup, RestoreEvent
 from backups_app.operations import api as api_lifecycle
-from backups_app.operations import revisions, validation
+from backups_app.operations import copies, revisions, stages, validation
 from backups_app.operations.api import Downtime, Teller
 from backups_app.operations.backup import take_backup
-from backups_app.operations.journal import Journal, patiently
+from backups_app.operations.journal import WISHES, Journal, patiently
 from backups_app.operations.movement import followed
 from backups_app.operations.staging import Staged, fitting_name, staged_copy
+from backups_app.sentences import say
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
@@ -53,19 +55,18 @@ def restore_backup(journal: Journal) -> None:
     event = RestoreEvent.objects.create(operation=journal.operation, backup=backup)
     journal.consequence = UNTOUCHED
     server = config.managed_database()
-    try:
-        _record_present_state(journal, event, server)
-        _compare_revisions(journal, backup)
-        with staged_copy(journal, backup, server, is_drill=False) as staged:
-            with journal.stage("Check the restored copy as a live database"):
-                _insist_on_sound(journal, staged, "The restored copy")
-            _take_safety_backup(journal, event)
-            _put_in_place(journal, event, server, staged)
-    except BadBackup as error:
-        backup.mark_damaged(error.message)
-        raise
-    finally:
-        _settle(event)
+    with _settled(event):
+        try:
+            _record_present_state(journal, event, server)
+            _compare_revisions(journal, backup)
+            with staged_copy(journal, backup, server, is_drill=False) as staged:
+                with journal.stage(stages.CHECK_RESTORED):
+                    _insist_on_sound(journal, staged, "The restored copy")
+                _take_safety_backup(journal, event)
+                _put_in_place(journal, event, server, staged)
+        except BadBackup as error:
+            copies.record_damage(backup, error)
+            raise
     try:
         _run_wanted_migrations(journal)
     finally:
@@ -79,18 +80,16 @@ def undo_restore(journal: Journal) -> None:
     event = RestoreEvent.objects.create(operation=journal.operation, backup=None, undoes=undone)
     journal.consequence = UNTOUCHED
     server = config.managed_database()
-    try:
+    with _settled(event):
         _record_present_state(journal, event, server)
         _take_safety_backup(journal, event)
-        with journal.stage("Count the rows of the replaced database"):
+        with journal.stage(stages.COUNT_REPLACED):
             back = server.at(undone.replaced_database)
             staged = Staged(back, _rows_of(journal, back), _revision_of(journal, back))
         if config.api().is_managed:
-            with journal.stage("Check the replaced database as a live database"):
+            with journal.stage(stages.CHECK_REPLACED):
                 _insist_on_sound(journal, staged, "The replaced database")
         _put_in_place(journal, event, server, staged)
-    finally:
-        _settle(event)
     _compare(journal, event, server)
 
 
@@ -98,7 +97,7 @@ def undo_restore(journal: Journal) -> None:
 
 
 def _record_present_state(journal: Journal, event: RestoreEvent, server: Server) -> None:
-    with journal.stage("Record the present state"):
+    with journal.stage(stages.RECORD_STATE):
         api_lifecycle.insist_on_reachable(config.api())
         _insist_on_a_live_database(server)
         problems = preflight.restore_problems(server)
@@ -173,13 +172,14 @@ def _put_in_place(journal: Journal, event: RestoreEvent, server: Server, staged:
 
 def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
     replaced = fitting_name(server.database, f"_replaced_{datetime.now(UTC):%Y%m%d_%H%M%S}_{event.pk}")
+    kept_until = timezone.now() + config.keep_replaced_for()  # now: nothing may fail once they are swapped
     # The plan is stored first: if this worker dies, housekeeping sees by the names whether it was done.
     patiently(
         lambda: event.change(
             staged_database=staged.server.database, replaced_database=replaced, warnings=staged.warnings
         )
     )
-    with journal.stage("Swap the databases"):
+    with journal.stage(stages.SWAP):
         try:
             journal.pass_the_point_of_no_return()
             seconds = swap.swap(
@@ -194,7 +194,7 @@ def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged)
         lambda: event.change(
             outcome=RestoreEvent.Outcome.RESTORED,
             swap_seconds=round(seconds, 4),
-            replaced_kept_until=timezone.now() + config.keep_replaced_for(),
+            replaced_kept_until=kept_until,
             revision_after=staged.revision,
             rows_after=staged.rows,
         )
@@ -246,11 +246,8 @@ def _start_or_swap_back(
         if not is_wanted():
             api_lifecycle.tell_stays_stopped(journal)
             return None
-        journal.note(
-            f"The API did not become healthy on the restored database: {error.message}",
-            level="error",
-            log=_last_lines(api),
-        )
+        told = say("The API did not become healthy on the restored database: {error}", error=error.message)
+        journal.note_end(error, told, "error", log=_last_lines(api))
         _swap_back(journal, event, server, staged, api)
         raise ContainerProblem(
             "The API did not become healthy on the restored database, so the restore was rolled back.",
@@ -275,8 +272,10 @@ def swap_back(teller: Teller, event: RestoreEvent, server: Server, api: Api) -> 
     """Stop the API and give both databases their old names; the caller drops the restored one."""
     # Told first: if this worker dies in here, housekeeping finds by the names what is live.
     patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
-    _stop_quietly(teller, api)
-    swap.swap(server, live=server.database, staged=event.replaced_database, replaced=event.staged_database)
+    staged, replaced = event.replaced_database, event.staged_database
+    with teller.stage(stages.SWAP_BACK, is_endable=False):
+        _stop_quietly(teller, api)
+        swap.swap(server, live=server.database, staged=staged, replaced=replaced)
     teller.note("Swapped back: the database that was live before is live again.")
     event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
     if event.undoes is not None:
@@ -298,12 +297,24 @@ def _last_lines(api: Api) -> str:
         return error.message
 
 
-def _settle(event: RestoreEvent) -> None:
-    """An event that got nowhere says so; one that ended within the swap is left to housekeeping."""
+@contextmanager
+def _settled(event: RestoreEvent) -> Iterator[None]:
+    """In the end an event that got nowhere says so, and whether somebody wanted it so."""
+    try:
+        yield
+    except WISHES:
+        _settle(event, RestoreEvent.Outcome.CANCELLED)
+        raise
+    finally:
+        _settle(event, RestoreEvent.Outcome.UNTOUCHED)
+
+
+def _settle(event: RestoreEvent, outcome: str) -> None:
+    """One that ended within the swap is left to housekeeping."""
     if event.outcome != RestoreEvent.Outcome.UNDER_WAY:
         return
-    is_unclear = bool(event.replaced_database)
-    outcome = RestoreEvent.Outcome.UNCLEAR if is_unclear else RestoreEvent.Outcome.UNTOUCHED
+    if event.replaced_database:
+        outcome = RestoreEvent.Outcome.UNCLEAR
     with suppress(RecordsError):  # housekeeping resolves what is still under way
         patiently(lambda: event.change(outcome=outcome))
 
@@ -336,7 +347,7 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
     The restore is done: what cannot be counted any more is a warning, not a failure.
     """
     try:
-        with journal.stage("Compare before with after"):
+        with journal.stage(stages.COMPARE_BEFORE_AFTER):
             before = server.at(event.replaced_database)
             event.change(rows_before=_rows_of(journal, before), revision_before=_revision_of(journal, before))
     except ClaimLost:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -14,16 +15,22 @@ from backups_app import config
 from backups_app.config import Retention
 from backups_app.errors import EnvironmentProblem, QradminError
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
+from backups_app.operations import stages
 from backups_app.operations.journal import Journal
+from backups_app.operations.places import Sight, look_around
 
 Kind, State = Operation.Kind, Operation.State
+TAKING = (Kind.BACKUP, Kind.RESTORE, Kind.UNDO_RESTORE)  # a backup of the live database
 CLOCKS_DIFFER = timedelta(minutes=10)
+# What a backup that is not damaged by its record may still be brought back from.
+DOUBTED = (BackupCopy.State.UNREADABLE, BackupCopy.State.CORRUPT)
 
 
 @dataclass(frozen=True)
 class Candidate:
     """What the choice depends on. ``created_at`` is aware; ``in_use`` says by what, or is empty;
-    ``is_out_of_sight``: a copy that may be intact lies where nobody can look now."""
+    ``is_out_of_sight``: a copy that may be intact lies where nobody can look, or cannot be read now;
+    ``was_proven``: that it was once proven is all that speaks for it, for it has been found damaged since."""
 
     name: str
     created_at: datetime
@@ -32,8 +39,10 @@ class Candidate:
     is_proven: bool = False
     is_pinned: bool = False
     in_use: str = ""
+    imported_at: datetime | None = None
     has_intact_copy: bool = True
     is_out_of_sight: bool = False
+    was_proven: bool = False
 
     @property
     def counts(self) -> bool:
@@ -52,10 +61,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every decision, the newest backup first; ``frozen`` says why nothing is removed now, or is empty."""
+    """Every decision, the newest backup first; ``frozen`` says why nothing is removed now, or is empty;
+    ``unseen`` are the locations that did not answer, in sentences."""
 
     decisions: Sequence[Decision]
     frozen: str = ""
+    unseen: Sequence[str] = ()
 
     @property
     def expired(self) -> list[Decision]:
@@ -93,11 +104,15 @@ def choose_expired(candidates: Iterable[Candidate], policy: Retention, now: date
     ]
 
 
-def plan() -> Plan:
-    """What a clean-up would do now. NotConfigured when the settings say nothing sensible."""
+def plan(sight: Sight | None = None) -> Plan:
+    """What a clean-up would do now. NotConfigured when the settings say nothing sensible.
+
+    Without ``sight`` each location is asked for a few seconds at most.
+    """
     policy = config.retention()
-    decisions = choose_expired(_candidates(), policy, timezone.localtime())
-    return Plan(decisions, _why_frozen())
+    sight = sight or look_around()
+    decisions = choose_expired(_candidates(sight), policy, timezone.localtime())
+    return Plan(decisions, _why_frozen(), sight.troubles)
 
 
 def prune(journal: Journal) -> None:
@@ -106,11 +121,11 @@ def prune(journal: Journal) -> None:
     A backup is first marked as removed, so that nobody restores it, then its files go, location by
     location. One that cannot be reached keeps its file for the next clean-up and does not stop the others.
     """
-    chosen = plan()
-    if chosen.frozen:
-        journal.warn(chosen.frozen)
+    chosen = plan(look_around(journal.watch))
+    for reason in filter(None, (*chosen.unseen, chosen.frozen)):
+        journal.warn(reason)
     removed: list[str] = []
-    with journal.stage(_("Remove what is no longer needed")):
+    with journal.stage(stages.CLEAN_UP):
         for decision in chosen.expired:
             journal.watch()
             if _mark_removed(decision):
@@ -147,6 +162,9 @@ def _kept_for_proof(newest_first: Sequence[Candidate]) -> dict[str, str]:
             _keep(kept, one, _("The newest that is proven restorable."))
         for one in good[:1]:
             _keep(kept, one, _("The newest that is validated."))
+    if not any(one.is_proven and one.counts for one in newest_first):
+        for one in [one for one in newest_first if one.was_proven][:1]:
+            _keep(kept, one, _("Damaged, but no other one is proven: it may still be the last resort."))
     return kept
 
 
@@ -155,7 +173,7 @@ def _is_there(one: Candidate) -> bool:
 
 
 def _is_perhaps_there(one: Candidate) -> bool:
-    """While a location is down, what lies there alone is not given up."""
+    """While a location is down, or a copy cannot be read, what lies there alone is not given up."""
     return one.counts or (one.is_validated and one.is_out_of_sight)
 
 
@@ -169,6 +187,9 @@ def _kept_by_itself(one: Candidate, policy: Retention, now: datetime) -> str:
     if one.is_safety and now - one.created_at < policy.safety_for:
         days = policy.safety_for.days
         return _("A safety backup, kept for %(days)d days.") % {"days": days}
+    if one.imported_at is not None and now - one.imported_at < policy.safety_for:
+        days = policy.safety_for.days
+        return _("Imported of late, kept for %(days)d days.") % {"days": days}
     return ""
 
 
@@ -216,45 +237,58 @@ def _of_the_rest(one: Candidate, policy: Retention, oldest_needed: Candidate | N
 # --- what there is ----------------------------------------------------------------------------------------
 
 
-def _candidates() -> list[Candidate]:
+def _candidates(sight: Sight) -> list[Candidate]:
     in_use = _in_use()
-    intact, out_of_sight = _with_intact_copies()
+    intact, out_of_sight = _with_intact_copies(sight)
+    validated, proven = (
+        set(found.order_by().values_list("pk", flat=True))
+        for found in (Backup.objects.validated(), Backup.objects.proven())
+    )
+    damaged = Backup.objects.present().exclude(damage="")
+    once = damaged.filter(Q(proven_at__isnull=False) | ~Q(proof={}))
+    lost_proof = set(once.order_by().values_list("pk", flat=True))
+    # Values, not rows: a trail may have thousands, and the page waits for them.
+    present = Backup.objects.present().values_list(
+        "pk", "name", "created_at", "origin", "is_pinned", "imported_at"
+    )
     return [
         Candidate(
-            name=backup.name,
-            created_at=backup.created_at,
-            is_safety=backup.origin == Backup.Origin.SAFETY,
-            is_validated=backup.state in {"validated", "proven"},
-            is_proven=backup.state == "proven",
-            is_pinned=backup.is_pinned,
-            in_use=in_use.get(backup.pk, ""),
-            has_intact_copy=backup.pk in intact,
-            is_out_of_sight=backup.pk in out_of_sight,
+            name=name,
+            created_at=created_at,
+            is_safety=origin == Backup.Origin.SAFETY,
+            is_validated=pk in validated,
+            is_proven=pk in proven,
+            is_pinned=is_pinned,
+            in_use=in_use.get(pk, ""),
+            imported_at=imported_at,
+            has_intact_copy=pk in intact,
+            is_out_of_sight=pk in out_of_sight,
+            was_proven=pk in lost_proof,
         )
-        for backup in Backup.objects.present().defer("manifest", "proof", "warnings")
+        for pk, name, created_at, origin, is_pinned, imported_at in present
     ]
 
 
-def _with_intact_copies() -> tuple[set[int], set[int]]:
+def _with_intact_copies(sight: Sight) -> tuple[set[int], set[int]]:
     """Backups with a copy that by its record is intact and that, seen now, lies there in its full size;
-    and those with a copy in a location that does not answer or is no longer configured.
+    and those with a copy that may be so, for all that is known: in a location that does not answer or is no
+    longer configured, or in its full size where it could not be read, or was read wrong, when last checked.
 
-    What cannot be seen does not count: older backups then stay.
+    What cannot be seen or read does not count: older backups then stay.
     """
-    sizes: dict[tuple[str, str], int] = {}
-    seen: set[str] = set()
-    for location in config.locations():
-        try:
-            sizes |= {(location.alias, file.name): file.size for file in location.names()}
-        except EnvironmentProblem:
+    sizes = {(alias, file.name): file.size for alias, files in sight.files.items() for file in files}
+    perhaps = (*DOUBTED, BackupCopy.State.STORED)
+    copies = BackupCopy.objects.filter(backup__removed_at=None, state__in=perhaps)
+    intact: set[int] = set()
+    out_of_sight: set[int] = set()
+    for backup, alias, state, name, size in copies.values_list(
+        "backup", "location", "state", "backup__name", "backup__size"
+    ):
+        if alias in sight.files and sizes.get((alias, name)) != size:
             continue
-        seen.add(location.alias)
-    stored = BackupCopy.objects.intact().filter(backup__removed_at=None).select_related("backup")
-    stored = stored.defer("backup__manifest", "backup__proof", "backup__warnings")
-    return (
-        {one.backup_id for one in stored if sizes.get((one.location, one.backup.name)) == one.backup.size},
-        {one.backup_id for one in stored if one.location not in seen},
-    )
+        is_certain = alias in sight.files and state not in DOUBTED
+        (intact if is_certain else out_of_sight).add(backup)
+    return intact, out_of_sight
 
 
 def _in_use() -> dict[int, str]:
@@ -272,14 +306,15 @@ def _in_use() -> dict[int, str]:
 
 
 def _why_frozen() -> str:
-    """Old backups are worth more while new ones fail."""
+    """Old backups are worth more while new ones fail, until one has been taken again."""
     ended = Operation.objects.filter(kind=Kind.BACKUP).exclude(state__in=[*Operation.ACTIVE, State.CANCELLED])
     last = ended.order_by("-created_at", "-pk").first()
-    is_over = last is not None and Backup.objects.validated().filter(operation__gt=last.pk).exists()
-    if last is not None and last.state != State.SUCCEEDED and not is_over:
-        return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
-            "number": last.pk
-        }
+    if last is not None and last.state != State.SUCCEEDED:
+        taken_since = Backup.objects.validated().filter(operation__gt=last.pk, operation__kind__in=TAKING)
+        if not taken_since.exists():
+            return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
+                "number": last.pk
+            }
     newest = Backup.objects.present().order_by("-created_at", "-pk").first()
     if newest is not None and newest.state not in {"validated", "proven"}:
         return _("Nothing is removed while the newest backup, %(name)s, is not validated.") % {

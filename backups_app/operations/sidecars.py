@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from backups_app import config
@@ -15,6 +15,7 @@ from backups_app.systems import vault
 from backups_app.systems.postgres.manifest import Manifest
 
 SIDECAR_FORMAT = 1
+MOST_ROWS = 2**63 - 1
 # Texts that are taken over from a description, each with the length that its record has room for.
 _TEXTS = {
     "created_by": 150,
@@ -59,7 +60,10 @@ def told_by(location: vault.Location, name: str) -> dict[str, Any] | None:
         return None
     try:
         told = json.loads(text)
-    except ValueError:
+        # Half characters, NUL and infinite numbers are no text of ours, and no record could hold them.
+        if "\\u0000" in json.dumps(told, ensure_ascii=False, allow_nan=False).encode().decode():
+            return None
+    except (ValueError, RecursionError):
         return None
     return told if isinstance(told, dict) and told.get("format") == SIDECAR_FORMAT else None
 
@@ -74,24 +78,29 @@ def facts_of(told: dict[str, Any], name: str, found: vault.Stored) -> dict[str, 
     try:
         manifest = told["manifest"]
         rows = None if manifest is None else Manifest.from_json(manifest).rows
-        proven_at = told.get("proven_at")
-        created_at = datetime.fromisoformat(told["created_at"])
-        if created_at.tzinfo is None or told["origin"] not in Backup.Origin.values:
-            raise ValueError("created_at or origin")
+        if told["origin"] not in Backup.Origin.values or not 0 <= (rows or 0) <= MOST_ROWS:
+            raise ValueError("origin or rows")
         return {
             **{key: str(told.get(key) or "")[:length] for key, length in _TEXTS.items()},
             "origin": told["origin"],
-            "created_at": created_at,
+            "created_at": _moment(told["created_at"]),
             "is_api_stopped": told.get("is_api_stopped") is True,
             "manifest": manifest,
             "rows": rows,
-            "proven_at": datetime.fromisoformat(proven_at) if proven_at else None,
+            "proven_at": _moment(told["proven_at"]) if told.get("proven_at") else None,
             "proof": dict(told.get("proof") or {}),
         }
-    except (KeyError, TypeError, ValueError, BadBackup) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, BadBackup) as error:
         raise BadBackup(
             f"The description beside {name} cannot be understood.", detail=f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return moment.astimezone(UTC)
 
 
 def write(journal: Journal, backup: Backup, location: vault.Location) -> list[str]:

@@ -15,11 +15,11 @@ from psycopg.rows import TupleRow
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, ServerUnavailable
 from backups_app.models import Backup
-from backups_app.operations import copies
+from backups_app.operations import copies, stages
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
 from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
-from backups_app.systems.postgres.connections import Server, program_problem
+from backups_app.systems.postgres.connections import Server, error_line, program_problem
 from backups_app.systems.postgres.likeness import create_like
 from backups_app.systems.postgres.manifest import Manifest
 from backups_app.systems.processes import Finished, run
@@ -47,31 +47,33 @@ class Staged:
 
 
 @contextmanager
-def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: bool) -> Iterator[Staged]:
+def staged_copy(
+    journal: Journal, backup: Backup, server: Server, *, is_drill: bool, purpose: str = "staging"
+) -> Iterator[Staged]:
     """Restore ``backup`` into a fresh database like ``server``'s own and compare every row and checksum.
 
     BadBackup when the backup is at fault; EnvironmentProblem when the server, its privileges, its room
     or the client program are. The database is dropped in both cases, and after the block unless kept.
     """
-    with journal.stage("Look for a fitting pg_restore"):
+    with journal.stage(stages.FIND_PG_RESTORE):
         major = databases.facts(server).major
         restorer = clients.for_restore(major, config.client_folders())
     with copies.intact_copy(journal, backup) as path:
         archive.inspect(restorer, path, watch=journal.watch)
-        name = staging_name(server.database, journal.operation.pk)
+        name = staging_name(server.database, journal.operation.pk, purpose)
         target = server.at(name)
         journal.will_leave("database", name, is_drill=is_drill)
         staged: Staged | None = None
         try:
-            with journal.stage("Create a fresh database"):
+            with journal.stage(stages.CREATE_DATABASE):
                 warnings = create_like(server, name, live=server.database)
             for warning in warnings:
                 journal.warn(warning)
-            with journal.stage("Restore into it"):
+            with journal.stage(stages.RESTORE_INTO_IT):
                 _restore(journal, target, restorer, path, rows=backup.rows, with_owner=not is_drill)
-            with journal.stage("Collect the planner's statistics"), followed(journal, target) as watch:
+            with journal.stage(stages.COLLECT_STATISTICS), followed(journal, target) as watch:
                 databases.analyze(target, watch=watch)
-            with journal.stage("Compare every row and checksum"):
+            with journal.stage(stages.COMPARE_ROWS):
                 found = _proven(journal, backup, target)
             rows = {name: state.rows for name, state in found.tables.items()}
             staged = Staged(target, rows, found.revision or "", warnings)
@@ -81,9 +83,9 @@ def staged_copy(journal: Journal, backup: Backup, server: Server, *, is_drill: b
                 _drop(journal, server, name)
 
 
-def staging_name(live: str, operation: int) -> str:
-    """``LIVE_staging_OPERATION_RANDOM``, short enough for PostgreSQL."""
-    return fitting_name(live, f"_staging_{operation}_{secrets.token_hex(3)}")
+def staging_name(live: str, operation: int, purpose: str) -> str:
+    """``LIVE_staging_OPERATION_RANDOM``, or with another purpose, short enough for PostgreSQL."""
+    return fitting_name(live, f"_{purpose}_{operation}_{secrets.token_hex(3)}")
 
 
 def fitting_name(live: str, suffix: str) -> str:
@@ -130,8 +132,7 @@ def _restore_error(finished: Finished, target: Server, path: Path) -> QradminErr
     problem = program_problem(finished.stderr, target)
     if problem is not None:
         return problem
-    lines = [line for line in finished.stderr.splitlines() if "error" in line.lower()]
-    what = lines[0] if lines else f"pg_restore ended with status {finished.returncode}"
+    what = error_line(finished.stderr) or f"pg_restore ended with status {finished.returncode}"
     if finished.returncode < 0 or any(word in what.lower() for word in TROUBLE_WITH_THE_SERVER):
         return ServerUnavailable(f"The test bench failed, not the backup: {what}", detail=finished.stderr)
     return BadBackup(f"{path.name} cannot be restored: {what}", detail=finished.stderr)

@@ -9,7 +9,9 @@ from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDataba
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import copies, exposure
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
+from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import Check, check_database
 from backups_app.systems.postgres.manifest import Manifest
 
@@ -27,7 +29,7 @@ def validate_backup(journal: Journal) -> None:
         with journal.stage("Look at the manifest"):
             _look_at_manifest(journal, backup)
     except BadBackup as error:
-        backup.mark_damaged(error.message)
+        copies.record_damage(backup, error)
         raise
     backup.mark_validated()
     journal.result |= {"backup": backup.name, "copies": copies_found}
@@ -39,12 +41,18 @@ def validate_database(journal: Journal) -> None:
     # asked now: while the checks go on, the site's own database may be away
     last = Backup.objects.validated().first()
     with journal.stage("Check the live database"):
-        checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
-    tell_checks(journal, checks)
-    journal.result |= {"checks": [asdict(check) for check in checks], "valid": not failed(checks)}
+        checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):
         exposure.measure(journal, last)
     insist_on_healthy(checks)
+
+
+def checks_of(journal: Journal, server: Server) -> list[Check]:
+    """Every check of a database, told in the trail and the result."""
+    checks = check_database(server, config.expectations(), watch=journal.watch)
+    tell_checks(journal, checks)
+    journal.result |= {"checks": [asdict(check) for check in checks], "valid": not failed(checks)}
+    return checks
 
 
 def failed(checks: list[Check]) -> list[Check]:
@@ -74,7 +82,7 @@ def present_backup(journal: Journal) -> Backup:
         raise Refused("This operation names no backup.")
     backup.refresh_from_db()
     if not backup.is_present:
-        raise Refused(f"{backup.name} has been removed.")
+        raise Refused(say("The backup {name} has been removed.", name=backup.name))
     return backup
 
 

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.operations import download
 
 May = Callable[[str], bool]
 
@@ -36,7 +37,15 @@ def for_backup(backup: Backup, may: May) -> Iterator[Button]:
     )
     for deed, text, hint in deeds:
         if may(f"{deed}_backup"):
-            yield Button(text, _url(f"backup_{deed}", backup), why_not=gone, hint=hint)
+            yield Button(
+                text,
+                _url(f"backup_{deed}", backup),
+                why_not=download.why_not(backup) if deed == "download" else gone,
+                hint=hint,
+            )
+    if may("prove_backup"):
+        hint = _("Restore it into a database of its own beside the live one, which is kept for a while")
+        yield Button(_("Trial database"), _url("backup_trial", backup), why_not=gone, hint=hint)
     if may("pin_backup"):
         text = _("Unpin") if backup.is_pinned else _("Pin…")
         yield Button(text, _url("backup_pin", backup), is_link=True, why_not=gone)

@@ -10,9 +10,10 @@ from datetime import date
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+from django.utils.translation import pgettext
 
 WIDTH, HEIGHT = 620, 190
-LEFT, RIGHT, TOP, BOTTOM = 76, 8, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 108, 8, 14, 24  # on a telephone a label such as 1,000.0 KB is that wide
 STEPS = (1, 2, 4, 6, 8, 10)  # the half of each is as short to write
 
 
@@ -82,13 +83,13 @@ def _bar(
 
 
 def _dates(bars: Sequence[Bar], room: float) -> SafeString:
-    last = len(bars) - 1
+    last, short = len(bars) - 1, pgettext("format of a day under a chart", "M j")
     shown = [(number, bar) for number, bar in enumerate(bars) if (last - number) % 7 == 3]
     return format_html_join(
         "",
         '<text x="{}" y="{}" text-anchor="middle">{}</text>',
         (
-            (round(LEFT + (number + 0.5) * room, 1), HEIGHT - 6, date_format(bar.day, "j M"))
+            (round(LEFT + (number + 0.5) * room, 1), HEIGHT - 6, date_format(bar.day, short))
             for number, bar in shown
         ),
     )

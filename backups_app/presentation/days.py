@@ -91,11 +91,17 @@ class _NumberOfDay(Func):
         return f"CASE {cases} ELSE {len(self._begins) - 1} END", moments
 
 
+def beginning(back: int) -> datetime:
+    """The first moment of the day that lies so many days back, in the site's time zone."""
+    day = timezone.localdate() - timedelta(days=back)
+    return timezone.make_aware(datetime.combine(day, datetime.min.time()))
+
+
 def last_days() -> list[Day]:
     """Thirty days up to today, the oldest first; two queries."""
-    today = timezone.localdate()
-    days = [Day(today - timedelta(days=back)) for back in range(DAYS - 1, -1, -1)]
-    begins = [timezone.make_aware(datetime.combine(day.day, datetime.min.time())) for day in days]
+    backwards = range(DAYS - 1, -1, -1)
+    days = [Day(timezone.localdate() - timedelta(days=back)) for back in backwards]
+    begins = [beginning(back) for back in backwards]
     number = _NumberOfDay(begins)
     asked = (
         Operation.objects.filter(kind=Operation.Kind.BACKUP, created_at__gte=begins[0])

@@ -12,9 +12,10 @@ from django.utils.translation import gettext as _
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import Operation
-from backups_app.operations import blocking, liveness
+from backups_app.operations import blocking, liveness, stages
 from backups_app.operations.blocking import Blocker
 from backups_app.presentation import trail, words
+from backups_app.presentation.numbers import whole
 
 Kind = Operation.Kind
 
@@ -38,7 +39,8 @@ ENOUGH_TO_GUESS = 0.05
 def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
     """What the page needs to go on; ``after`` is the last step that it shows already."""
     share = operation.progress_share
-    steps = operation.steps.filter(pk__gt=int(after)) if after.isdecimal() else operation.steps.none()
+    shown = whole(after)
+    steps = operation.steps.none() if shown is None else operation.steps.filter(pk__gt=shown)
     state = words.state_of(operation)
     return {
         "state": operation.state,
@@ -50,12 +52,14 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
         "percent": None if share is None else round(share * 100),
         "amount": words.amount_done(operation),
         "left": time_left(operation),
+        "ahead": stages_ahead(operation),
         "stands_still": stands_still(operation),
         "duration": words.duration(operation.duration),
         "steps": [
             {
                 "id": step.pk,
                 "level": step.level,
+                "level_text": "" if step.level == "info" else step.get_level_display(),
                 "at": {"local": f"{timezone.localtime(step.at):%H:%M:%S}", "utc": step.at.isoformat()},
                 "what": trail.in_words(step.what),
                 "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
@@ -77,6 +81,7 @@ def context_of(operation: Operation) -> dict[str, Any]:
         "left": time_left(operation),
         "steps": steps,
         "last_step": steps[-1].pk if steps else 0,
+        "ahead": stages_ahead(operation),
         "waits_for": waits_for(operation),
         "stands_still": stands_still(operation),
     }
@@ -102,7 +107,20 @@ def held_up_by(operation: Operation) -> HeldUp | None:
 def step_text(operation: Operation) -> str:
     if operation.state == Operation.State.QUEUED:
         return _("Waiting for a worker")
-    return trail.in_words(operation.current_step) or _("Starting")
+    if operation.current_step:
+        return trail.in_words(operation.current_step)
+    return _("On to the next step") if operation.steps.exists() else _("Starting")
+
+
+def stages_ahead(operation: Operation) -> list[str]:
+    """What an operation under way has still to do, as far as that is known."""
+    if operation.kind not in stages.FORESEEN or not operation.is_active:
+        return []
+    told = {operation.current_step, *operation.steps.values_list("what", flat=True)}
+    try:
+        return [trail.in_words(name) for name in stages.ahead(operation, told)]
+    except QradminError:  # a setting is wrong, which the operation itself will say
+        return []
 
 
 def time_left(operation: Operation) -> str:

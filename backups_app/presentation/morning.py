@@ -179,6 +179,13 @@ def _copies(now: Standing) -> _Verdict:
             now.copies.damaged,
         )
         told.append(text % {"count": words.number(now.copies.damaged)})
+    if now.copies.unreadable:
+        text = ngettext(
+            "%(count)s copy could not be read.",
+            "%(count)s copies could not be read.",
+            now.copies.unreadable,
+        )
+        told.append(text % {"count": words.number(now.copies.unreadable)})
     if now.copies.waiting:
         text = ngettext(
             "%(count)s copy waits for its location.",
@@ -247,6 +254,10 @@ def _schedules(now: Standing) -> _Verdict:
         last = now.latest.get(kind)
         if last is not None and last.state in BAD:
             return Severity.WARNING, _last_failed(last), *_steps(last)
+    site = now.latest.get(Kind.BACKUP_SITE)
+    if site is not None and site.result.get("warnings"):
+        text = _("The last backup of the site's own database: %(warnings)s")
+        return Severity.WARNING, text % {"warnings": " ".join(site.result["warnings"])}, *_steps(site)
     return Severity.OK, _("All of them run.")
 
 
@@ -263,17 +274,21 @@ def _api(now: Standing) -> _Verdict:
     stopped_by = next((one for one in now.active if one.api_stop_intended), None)
     if stopped_by is not None:
         return Severity.OK, _("%(operation)s stopped it and will start it again.") % {"operation": stopped_by}
-    if now.api.is_running and now.owing is not None:
+    if now.owing is not None and (now.api.is_running or not now.api.is_known):
         text = _(
             "%(operation)s stopped the API, and it is not well again since then: it is tried every minute."
         )
         return Severity.CRITICAL, text % {"operation": now.owing}, *_steps(now.owing)
+    way_out = (reverse("admin:runbook", args=["api-down"]), _("What to do"))
+    if not now.api.is_known:
+        text = _("Docker cannot be asked how the API is: %(error)s")
+        return Severity.WARNING, text % {"error": now.api.detail}, *way_out
     if not now.api.is_running:
-        text = _("The API is down: %(state)s.") % {"state": now.api.text.rstrip(".")}
-        return Severity.CRITICAL, text, reverse("admin:runbook", args=["corruption"]), _("What to do")
+        text = _("The API is down: %(state)s.") % {"state": now.api.text}
+        return Severity.CRITICAL, f"{text} {now.api.detail}".strip(), *way_out
     if now.api.tone == "bad":
         text = _("The API runs, and Docker's health check says that it is not well.")
-        return Severity.CRITICAL, text, reverse("admin:runbook", args=["corruption"]), _("What to do")
+        return Severity.CRITICAL, text, *way_out
     severity = Severity.OK if now.api.tone == "good" else Severity.WARNING
     return severity, _("The API is up: %(state)s.") % {"state": now.api.text}
 
@@ -283,6 +298,9 @@ def _database(now: Standing) -> _Verdict:
     if check is None or check.finished_at is None:
         return Severity.WARNING, _("The live database has not been checked yet.")
     age = words.age(check.finished_at)
+    if check.state in BAD and (trouble := unreachable(check)):
+        text = _("The live database cannot be reached: %(error)s") % {"error": trouble}
+        return Severity.CRITICAL, text, *_steps(check)
     if check.state in BAD and check.blame == "database":
         way_out = (reverse("admin:runbook", args=["failed-validation"]), _("What to do"))
         return Severity.CRITICAL, _("The live database is not valid."), *way_out
@@ -299,6 +317,13 @@ def _database(now: Standing) -> _Verdict:
         text = _("The live database was valid, but that was checked %(time)s.") % {"time": age}
         return Severity.WARNING, text, *_steps(check)
     return Severity.OK, _("The live database is valid, checked %(time)s.") % {"time": age}
+
+
+def unreachable(check: Operation) -> str:
+    """Why a check of the database got no connection; empty when it got one."""
+    checks = check.result.get("checks", [])
+    failed = (one for one in checks if (one["name"], one["outcome"]) == ("connection", "failed"))
+    return next((str(one["message"]) for one in failed), "")
 
 
 def _exposure(now: Standing) -> _Verdict:

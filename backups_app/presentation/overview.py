@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils import timezone
+from django.utils.html import format_html, format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from backups_app.models import Operation
+from backups_app.models import Operation, RestoreEvent
 from backups_app.operations import exposure
 from backups_app.presentation import days as thirty
 from backups_app.presentation import live, morning, words
@@ -69,9 +69,9 @@ def overview(request: HttpRequest) -> dict[str, Any]:
         "running": live.context_of(running) if running else None,
         "others": now.active[1:],
         "days": month,
-        "has_history": any(day.counts or day.size for day in month),
+        "has_history": any(day.tone != "none" or day.size for day in month),
         "charts": _charts(month),
-        "is_empty": now.good is None and not any(day.counts for day in month),
+        "is_empty": now.newest is None and not any(one.kind == Kind.BACKUP for one in now.active),
     }
 
 
@@ -87,7 +87,7 @@ def state_cards(now: Standing) -> list[Card]:
 
 
 def _card_of_api(now: Standing, tone: str) -> Card:
-    return Card(_("API"), now.api.text, tone if tone == "bad" else now.api.tone)
+    return Card(_("API"), now.api.text, tone if tone == "bad" else now.api.tone, now.api.detail)
 
 
 def _cards(now: Standing, month: list[thirty.Day], findings: list[Finding]) -> Iterator[Card]:
@@ -120,7 +120,8 @@ def _card_of_last_good(now: Standing, tone: str) -> Card:
     if now.good is None:
         return Card(title, _("none"), "bad")
     url = reverse("admin:backups_app_backup_change", args=[now.good.pk])
-    detail = f"{words.state_of(now.good).text} · {words.size(now.good.size)}"
+    moment, state = words.moment(now.good.created_at), words.state_of(now.good).text
+    detail = format_html("{} · {} · {}", moment, state, words.size(now.good.size))
     return Card(title, words.age(now.good.created_at), tone, detail, url)
 
 
@@ -154,16 +155,16 @@ def _card_of_success(month: list[thirty.Day]) -> Card:
     good, bad = thirty.success(month)
     if not good + bad:
         return Card(title, words.NOTHING, detail=_("none so far"))
-    url = reverse("admin:backups_app_operation_changelist") + "?kind__exact=backup"
+    url = f"{reverse('admin:backups_app_operation_changelist')}?kind__exact=backup&days={thirty.DAYS}"
     share = 100 * good // (good + bad)
     detail = _("%(bad)s of %(all)s failed") % {"bad": words.number(bad), "all": words.number(good + bad)}
     if not bad:
         detail = ngettext("all %(all)s succeeded", "all %(all)s succeeded", good) % {
             "all": words.number(good)
         }
-    return Card(
-        title, f"{share} %", "warn" if bad else "good", detail, url + ("&state__exact=failed" if bad else "")
-    )
+    if bad:
+        url += f"&state__in={','.join(sorted(thirty.BAD))}"
+    return Card(title, f"{share} %", "warn" if bad else "good", detail, url)
 
 
 def _card_of_schedule(now: Standing) -> Card:
@@ -178,13 +179,13 @@ def _card_of_schedule(now: Standing) -> Card:
     following = (rare or running)[0]
     left = following.next_run - now.now
     value = words.ahead(left) if left > timedelta() else _("now")
-    local = timezone.localtime(following.next_run).strftime("%Y-%m-%d %H:%M")
     if Kind.BACKUP not in {one.name for one in running}:
         return Card(title, value, "warn", _("The daily backup is paused."), url)
-    detail = f"{JOBS[str(following.name)].title} · {local}"
     paused = ", ".join(str(JOBS[str(one.name)].title) for one in planned if one.repeats == PAUSED)
+    told = [JOBS[str(following.name)].title, words.moment(following.next_run)]
     if paused:
-        detail += " · " + _("paused: %(names)s") % {"names": paused}
+        told.append(_("paused: %(names)s") % {"names": paused})
+    detail = format_html_join(" · ", "{}", ((one,) for one in told))
     return Card(title, value, "warn" if paused else "plain", detail, url)
 
 
@@ -208,6 +209,7 @@ def _card_of_database(now: Standing, tone: str) -> Card:
     value = _("valid")
     if check.state != Operation.State.SUCCEEDED:
         value = _("not valid") if check.blame == "database" else _("could not be checked")
+        value = _("cannot be reached") if morning.unreachable(check) else value
     url = reverse("admin:backups_app_operation_change", args=[check.pk])
     return Card(title, value, tone, _("checked %(time)s") % {"time": words.age(check.finished_at)}, url)
 
@@ -234,38 +236,45 @@ def _banners(now: Standing, findings: list[Finding]) -> Iterator[Banner]:
         yield Banner(
             _("The last backup failed: %(error)s") % {"error": backup.error}, url, _("See its steps")
         )
-    restore = now.restore
-    if restore is not None and now.now - restore.created_at < RECENT_FAILURE:
-        text = words.state_of(restore)
-        if text.tone == "bad":
-            url = reverse("admin:backups_app_restoreevent_change", args=[restore.pk])
-            yield Banner(
-                _("The last restore did not succeed: %(outcome)s.") % {"outcome": text.text},
-                url,
-                _("Look at it"),
-            )
+    for restore in _alarming_restores(now):
+        url = reverse("admin:backups_app_restoreevent_change", args=[restore.pk])
+        yield Banner(_what_became_of(restore, now), url, _("Look at it"))
+
+
+def _alarming_restores(now: Standing) -> list[RestoreEvent]:
+    """The last one that ended, when it failed of late, and each that nobody knows the end of."""
+    unclear = [one for one in now.restores if one.outcome == RestoreEvent.Outcome.UNCLEAR]
+    last = now.ended_restore
+    if last is None or last in unclear or now.now - last.created_at > RECENT_FAILURE:
+        return unclear
+    return [last, *unclear] if words.state_of(last).tone == "bad" else unclear
+
+
+def _what_became_of(restore: RestoreEvent, now: Standing) -> str:
+    if restore.is_unfinished:
+        text = _("The last restore replaced the database, but was not finished: %(error)s")
+        return text % {"error": restore.operation.error}
+    outcome = words.state_of(restore).text
+    if restore != now.ended_restore:
+        return _("%(restore)s did not succeed: %(outcome)s.") % {"restore": restore, "outcome": outcome}
+    return _("The last restore did not succeed: %(outcome)s.") % {"outcome": outcome}
 
 
 def _charts(month: list[thirty.Day]) -> list[dict[str, Any]]:
-    seconds, sizes = _("Mean duration of a day's backups"), _("Mean size of a day's backups")
-    return [
-        {
-            "name": "duration",
-            "title": seconds,
-            "svg": bar_chart(
-                [Bar(day.day, day.seconds) for day in month],
-                name="duration",
-                title=seconds,
-                write=words.duration,
-            ),
-            "rows": [(day.day, words.duration(day.seconds)) for day in reversed(month)],
-        },
-        {
-            "name": "size",
-            "title": sizes,
-            "svg": bar_chart(
-                [Bar(day.day, day.size) for day in month], name="size", title=sizes, write=words.size
-            ),
-            "rows": [(day.day, words.size(day.size)) for day in reversed(month)],
-        },
-    ]
+    """Of what there is: a chart without a bar says nothing."""
+    seconds = _("Mean duration of a day's backups")
+    found = (
+        _chart("duration", seconds, words.duration, [(day.day, day.seconds) for day in month]),
+        _chart("size", _("Mean size of a day's backups"), words.size, [(day.day, day.size) for day in month]),
+    )
+    return [chart for chart in found if chart]
+
+
+def _chart(
+    name: str, title: str, write: Callable[[float | None], str], values: list[tuple[date, float | None]]
+) -> dict[str, Any]:
+    if not any(value for _day, value in values):
+        return {}
+    svg = bar_chart([Bar(day, value) for day, value in values], name=name, title=title, write=write)
+    rows = [(day, write(value)) for day, value in reversed(values)]
+    return {"name": name, "title": title, "svg": svg, "rows": rows}

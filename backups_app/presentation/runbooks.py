@@ -2,29 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial, reduce
+from operator import or_
 from typing import Any
 
-from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from django.utils.functional import Promise
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app import config
+from backups_app.models import Backup, Operation
 from backups_app.operations import diagnosis, preview
-from backups_app.presentation import overview
+from backups_app.presentation import buttons, overview, recipes, trials
+from backups_app.presentation.buttons import Button, May
+from backups_app.presentation.days import BAD
 from backups_app.presentation.standing import standing
 
-SHOWN = 5
+SHOWN, PINNED_SHOWN, SAFETY_SHOWN = 5, 10, 3
+VALIDATIONS = (
+    Operation.Kind.VALIDATE_BACKUP,
+    Operation.Kind.VALIDATE_DATABASE,
+    Operation.Kind.PROVE_BACKUP,
+    Operation.Kind.CHECK_COPIES,
+)
+YEARS = range(2, 9999)
 
 
 @dataclass(frozen=True)
 class Runbook:
-    """One situation; its text is the template of the same name."""
+    """One situation; its text is the template of the same name.
+
+    ``deeds`` are the buttons beside its backups, ``uses_api`` whether it needs the API's form,
+    ``looks_around`` and ``looks_live`` what is looked at on the spot, ``shows_faults`` damaged backups.
+    """
 
     slug: str
     title: str | Promise
     when: str | Promise
+    deeds: tuple[str, ...] = ("restore",)
+    uses_api: bool = False
+    looks_around: bool = False
+    looks_live: bool = False
+    shows_faults: bool = False
 
     @property
     def template(self) -> str:
@@ -34,63 +59,180 @@ class Runbook:
 ALL: Sequence[Runbook] = (
     Runbook(
         "corruption",
-        _("The database is corrupt"),
-        _("Pages fail, the API does not start, rows are unreadable."),
+        gettext_lazy("The database is corrupt"),
+        gettext_lazy("Pages fail, the API does not start, rows are unreadable."),
+        deeds=("prove", "restore"),
+        uses_api=True,
     ),
     Runbook(
         "accidental-deletion",
-        _("Something was deleted by mistake"),
-        _("QR codes or scans are gone, the rest is in order."),
+        gettext_lazy("Something was deleted by mistake"),
+        gettext_lazy("QR codes or scans are gone, the rest is in order."),
+        deeds=("prove", "trial", "download", "restore"),
+        uses_api=True,
     ),
     Runbook(
-        "failed-validation", _("A validation failed"), _("A check of the database or of a backup is red.")
+        "failed-validation",
+        gettext_lazy("A validation failed"),
+        gettext_lazy("A check of the database or of a backup is red."),
+        shows_faults=True,
     ),
-    Runbook("hung-backup", _("A backup hangs"), _("It waits or runs far longer than usual.")),
-    Runbook("no-backups", _("No backups are found"), _("The list is empty, too old, or copies are missing.")),
-    Runbook("upgrade", _("An upgrade with a way back"), _("Before the API or its schema is changed.")),
-    Runbook("new-server", _("Moving to a new server"), _("The database shall live on another machine.")),
+    Runbook(
+        "hung-backup",
+        gettext_lazy("A backup hangs"),
+        gettext_lazy("It waits or runs far longer than usual."),
+        looks_around=True,
+    ),
+    Runbook(
+        "no-backups",
+        gettext_lazy("No backups are found"),
+        gettext_lazy("The list is empty, too old, or copies are missing."),
+        looks_around=True,
+    ),
+    Runbook(
+        "api-down",
+        gettext_lazy("The API is down"),
+        gettext_lazy("It is stopped, not well, or nobody knows how it is."),
+        uses_api=True,
+    ),
+    Runbook(
+        "upgrade",
+        gettext_lazy("An upgrade with a way back"),
+        gettext_lazy("Before the API or its schema is changed."),
+        deeds=("prove", "pin", "restore"),
+        uses_api=True,
+        looks_live=True,
+    ),
+    Runbook(
+        "new-server",
+        gettext_lazy("Moving to a new server"),
+        gettext_lazy("The database shall live on another machine."),
+        deeds=("prove", "pin", "download", "restore"),
+        uses_api=True,
+        looks_around=True,
+        looks_live=True,
+    ),
 )
 BY_SLUG = {runbook.slug: runbook for runbook in ALL}
 
 
-def context_of(runbook: Runbook, user: Any) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Choice:
+    """One backup, and what this person may do with it now."""
+
+    backup: Backup
+    buttons: list[Button]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The moment before which a backup is looked for, as a field shows it; ``problem`` when it is none."""
+
+    typed: str = ""
+    moment: datetime | None = None
+    problem: str = ""
+
+
+def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[str, Any]:
     """The present state, and what this person may do about it."""
-    now = standing()
+
+    def may(codename: str) -> bool:
+        return bool(user.has_perm(f"backups_app.{codename}"))
+
+    now, loss = standing(), loss_of(asked.get("before", ""))
+    choose = partial(_choice, may=may)
+    chosen, safety = worth_a_restore(before=loss.moment)
+    latest = next((one for one in chosen if one.is_good), None)
+    pinned = [one for one in chosen if one.is_pinned]
+    there = trials.kept(may)
+    subject = next(iter([*pinned, *chosen] if "pin" in runbook.deeds else chosen), None)
+    place = recipes.here(subject, trial=there[0].database if there else "")
     return {
         "runbook": runbook,
         "standing": now,
         "state_cards": overview.state_cards(now),
         "api": now.api,
         "is_api_managed": now.api.is_managed,
-        "may_control_api": now.api.is_managed and user.has_perm("backups_app.control_api"),
-        "sound": Backup.objects.validated().defer("manifest", "proof")[:SHOWN],
-        "broken": Backup.objects.present().exclude(damage="").defer("manifest", "proof")[:SHOWN],
-        "undoable": RestoreEvent.objects.undoable(now.now).first(),
-        "failed": Operation.objects.filter(state=Operation.State.FAILED)[:SHOWN],
+        "may_control_api": now.api.is_managed and may("control_api"),
+        "api_container": place.container,
+        "loss": loss,
+        "trials": there,
+        "sound": [choose(one, deeds=runbook.deeds) for one in chosen],
+        "safety": safety,
+        "latest": choose(latest, deeds=("prove", "pin")) if latest else None,
+        "pinned": [choose(one, deeds=("restore",)) for one in pinned],
+        "to_try": [choose(one, deeds=("trial",)) for one in pinned],
+        "broken": [choose(one, deeds=("validate",)) for one in _broken()] if runbook.shows_faults else [],
+        "failed": Operation.objects.filter(kind__in=VALIDATIONS, state__in=BAD)[:SHOWN],
         "blocking": diagnosis.blocking_sessions() if runbook.slug == "hung-backup" else None,
-        "findings": diagnosis.look_around()
-        if runbook.slug in {"hung-backup", "no-backups", "new-server"}
-        else [],
-        "live": preview.look_at_live() if runbook.slug in {"new-server", "upgrade"} else None,
-        "contacts": pairs(settings.CONTACTS),
-        "response_times": pairs(settings.RESPONSE_TIMES),
+        "findings": diagnosis.look_around() if runbook.looks_around else [],
+        "live": preview.look_at_live(counts_rows=False) if runbook.looks_live else None,
+        "contacts": config.contacts(),
+        "response_times": config.response_times(),
+        "recipes": {
+            make.__name__: make(place)
+            for make in (recipes.rows, recipes.trial, recipes.elsewhere, recipes.files, recipes.files_back)
+        },
         **{
-            f"may_{short}": user.has_perm(f"backups_app.{codename}")
+            f"may_{short}": may(codename)
             for short, codename in (
                 ("create", "create_backup"),
                 ("validate", "validate_database"),
-                ("restore", "restore_backup"),
-                ("prove", "prove_backup"),
-                ("pin", "pin_backup"),
+                ("import", "import_backup"),
             )
         },
     }
 
 
-def pairs(text: str) -> list[tuple[str, str]]:
-    """``name: value; name: value`` as pairs."""
-    found = []
-    for entry in filter(None, (part.strip() for part in text.split(";"))):
-        name, _colon, value = entry.partition(":")
-        found.append((name.strip(), value.strip()))
-    return found
+def worth_a_restore(*, before: datetime | None = None) -> tuple[list[Backup], list[Backup]]:
+    """The newest validated backups, the newest proven one, every pinned one; and those of before a restore.
+
+    The newest first; with ``before`` those whose data are older than that moment. One that was taken before
+    a restore holds the very state that somebody wanted to be rid of, so these are apart.
+    """
+    backups = Backup.objects.present().order_by("-created_at", "-pk")
+    if before is not None:
+        backups = backups.filter(created_at__lt=before)
+    of_safety = Q(origin=Backup.Origin.SAFETY)
+    good = backups.validated()
+    some = (
+        good.exclude(of_safety)[:SHOWN],
+        good.exclude(of_safety).filter(proven_at__isnull=False)[:1],
+        good.filter(of_safety)[:SAFETY_SHOWN],
+        backups.filter(is_pinned=True, damage="")[:PINNED_SHOWN],
+    )
+    wanted = reduce(or_, (Q(pk__in=few.values("pk")) for few in some))
+    heavy = ("proof",) if before else ("manifest", "proof")
+    found = backups.filter(wanted).defer(*heavy).prefetch_related("copies")
+    older = [one for one in found if before is None or one.snapshot_at < before]
+    safety = [one for one in older if one.origin == Backup.Origin.SAFETY]
+    return [one for one in older if one not in safety], safety
+
+
+def _broken() -> Iterable[Backup]:
+    damaged = Backup.objects.present().exclude(damage="")
+    return damaged.defer("manifest", "proof").prefetch_related("copies")[:SHOWN]
+
+
+def _choice(backup: Backup, *, may: May, deeds: Sequence[str]) -> Choice:
+    """With the buttons of these deeds, as far as its state and this person's permissions ask for them."""
+    offered = [*buttons.for_backup(backup, may), buttons.restore(backup, may)]
+    # a button's address ends with its deed
+    found = {one.url.split("/")[-2]: one for one in offered if one and not one.why_not}
+    done = {"prove": backup.proven_at is not None, "pin": backup.is_pinned}
+    return Choice(backup, [found[deed] for deed in deeds if deed in found and not done.get(deed)])
+
+
+def loss_of(typed: str) -> Loss:
+    """What stands in the field for the moment of a loss, in the site's time zone."""
+    if not typed:
+        return Loss()
+    try:
+        moment = parse_datetime(typed)
+    except ValueError:
+        moment = None
+    if moment is None or moment.year not in YEARS:
+        return Loss(problem=_("This moment cannot be understood: write it like 2026-05-25 14:30."))
+    if timezone.is_naive(moment):
+        moment = timezone.make_aware(moment)
+    return Loss(f"{timezone.localtime(moment):%Y-%m-%dT%H:%M}", moment)

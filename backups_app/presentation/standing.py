@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
@@ -36,6 +37,7 @@ class Copies:
 
     bytes: int
     damaged: int
+    unreadable: int
     waiting: int
 
 
@@ -45,7 +47,8 @@ class Standing:
 
     ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not.
     ``latest`` is the last ended operation of a kind (a check of the copies counts when it read them all),
-    ``owing`` one that ended and still has to start the API.
+    ``owing`` one that ended and still has to start the API. ``restores`` are the last one, the last one
+    that was not cancelled and runs no more, and each that nobody knows the end of; the newest first.
     """
 
     now: datetime
@@ -59,13 +62,18 @@ class Standing:
     latest: dict[str, Operation]
     last_beat: datetime | None
     schedules: list[Schedule]
-    restore: RestoreEvent | None
+    restores: list[RestoreEvent]
+    ended_restore: RestoreEvent | None
     rooms: list[Room]
     api: ApiState
 
     @property
     def is_worker_alive(self) -> bool:
         return self.last_beat is not None and self.now - self.last_beat <= ALIVE_FOR
+
+    @property
+    def restore(self) -> RestoreEvent | None:
+        return next(iter(self.restores), None)
 
     @property
     def tight(self) -> list[Room]:
@@ -76,15 +84,19 @@ class Standing:
 
 def standing() -> Standing:
     """Look once at everything."""
+    objects, now = Operation.objects, timezone.now()
     stored = BackupCopy.objects.filter(backup=OuterRef("pk"), state=State.STORED)
     backups = Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
     proven = Backup.objects.proven().order_by("-proven_at").values("proven_at")[:1]
     newest = backups.annotate(last_proof=Subquery(proven)).first()
     good = newest if newest is not None and newest.is_good else backups.validated().first()
-    current = Operation.objects.active() | Operation.objects.owing_the_api()
-    current = current.select_related("backup").order_by("-state", "created_at")[:6]
+    # A union of two small sets: one condition with OR would read every operation.
+    active, owing = (found.order_by().values("pk") for found in (objects.active(), objects.owing_the_api()))
+    current = objects.filter(pk__in=active.union(owing)).select_related("backup")
+    current = current.order_by("-state", "created_at")[:6]
+    restores = _restores()
     return Standing(
-        now=timezone.now(),
+        now=now,
         good=good,
         newest=newest,
         is_good_stored=getattr(good, "is_stored", False),
@@ -93,12 +105,23 @@ def standing() -> Standing:
         active=[one for one in current if one.is_active],
         owing=next((one for one in current if not one.is_active), None),
         latest=_latest(*TELLING),
-        last_beat=WorkerBeat.objects.aggregate(at=Max("at"))["at"],
+        last_beat=WorkerBeat.objects.filter(at__lt=now + ALIVE_FOR).aggregate(at=Max("at"))["at"],
         schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),
-        restore=RestoreEvent.objects.select_related("operation").first(),
+        restores=restores,
+        ended_restore=next((one for one in restores if one.pk == one.last_ended), None),
         rooms=surroundings.space(),
         api=surroundings.api(),
     )
+
+
+def _restores() -> list[Any]:
+    """In one query: what `Standing` says of ``restores``, each with the number of the last that ended."""
+    events = RestoreEvent.objects
+    last_ended = Subquery(events.ended().values("pk")[:1])
+    wanted = (
+        Q(pk=Subquery(events.values("pk")[:1])) | Q(pk=last_ended) | Q(outcome=RestoreEvent.Outcome.UNCLEAR)
+    )
+    return list(events.filter(wanted).annotate(last_ended=last_ended).select_related("operation"))
 
 
 def _copies() -> Copies:
@@ -117,6 +140,7 @@ def _copies() -> Copies:
     return Copies(
         bytes=found[State.STORED]["bytes"] if State.STORED in found else 0,
         damaged=count(State.MISSING, State.CORRUPT),
+        unreadable=count(State.UNREADABLE),
         waiting=count(State.PENDING),
     )
 

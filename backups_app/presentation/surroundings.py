@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from django.conf import settings
 from django.core.cache import cache
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
@@ -30,12 +31,15 @@ class Room:
 
 @dataclass(frozen=True)
 class ApiState:
-    """The API as a sentence and a tone."""
+    """The API as a sentence and a tone; ``detail`` says what is wrong, and nothing is known of it unless
+    ``is_known``."""
 
     is_managed: bool
     is_running: bool
     text: str
     tone: str
+    detail: str = ""
+    is_known: bool = True
 
 
 def space() -> list[Room]:
@@ -68,9 +72,11 @@ def _api() -> ApiState:
     try:
         state = container.state()
     except QradminError as error:
-        return ApiState(True, False, error.message, "bad")
+        return ApiState(True, False, _("not known"), "warn", error.message, is_known=False)
     if not state.exists:
-        return ApiState(True, False, _("its container is missing"), "bad")
+        detail = _("Docker knows no container %(name)s: correct API_CONTAINER, or create the container.")
+        name = {"name": settings.API_CONTAINER}
+        return ApiState(True, False, _("its container is missing"), "bad", detail % name)
     if not state.running:
         return ApiState(True, False, _("stopped"), "bad")
     if state.health in {None, "healthy"}:

@@ -1,11 +1,16 @@
-"""The trail's fixed phrases in the reader's language: it is written down in English, once, for everybody."""
+"""The trail's fixed phrases, which are written down in English, once, for everybody."""
 
 from __future__ import annotations
 
-from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_noop
+
+from backups_app.presentation.retelling import in_words
+
+__all__ = ["CHECKS", "NOTES", "OUTCOMES", "STAGES", "in_words"]
 
 STAGES = (
     gettext_noop("Check server, client program and room"),
+    gettext_noop("Check the database before the API starts"),
     gettext_noop("Check that the API can be started again"),
     gettext_noop("Check the live database"),
     gettext_noop("Check the replaced database as a live database"),
@@ -20,15 +25,19 @@ STAGES = (
     gettext_noop("Create a fresh database"),
     gettext_noop("Dump and count in one snapshot"),
     gettext_noop("End the sessions"),
+    gettext_noop("Find an intact copy"),
     gettext_noop("Look at the manifest"),
     gettext_noop("Look for a fitting pg_restore"),
     gettext_noop("Look who blocks"),
     gettext_noop("Read all of the copy"),
     gettext_noop("Read the whole archive"),
     gettext_noop("Record the present state"),
+    gettext_noop("Remove what is no longer needed"),
     gettext_noop("Restore into it"),
     gettext_noop("See which locations answer"),
+    gettext_noop("Start the API and wait until it is healthy"),
     gettext_noop("Stop the API"),
+    gettext_noop("Swap back"),
     gettext_noop("Swap the databases"),
 )
 NOTES = (
@@ -54,8 +63,3 @@ CHECKS = (
     gettext_noop("Unvalidated constraints"),
 )
 OUTCOMES = (gettext_noop("passed"), gettext_noop("warning"), gettext_noop("failed"), gettext_noop("skipped"))
-
-
-def in_words(text: str) -> str:
-    """The phrase in the reader's language; a sentence with names and figures as it was written."""
-    return gettext(text) if text else ""

@@ -9,8 +9,8 @@ from django.contrib.humanize.templatetags.humanize import NaturalTimeFormatter
 from django.template.defaultfilters import filesizeformat
 from django.utils import timezone
 from django.utils.formats import number_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.html import escape, format_html
+from django.utils.safestring import SafeString, mark_safe
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -49,6 +49,7 @@ OUTCOME_TONES = {
     RestoreEvent.Outcome.UNDER_WAY: "busy",
     RestoreEvent.Outcome.RESTORED: "good",
     RestoreEvent.Outcome.UNTOUCHED: "bad",
+    RestoreEvent.Outcome.CANCELLED: "quiet",
     RestoreEvent.Outcome.ROLLED_BACK: "bad",
     RestoreEvent.Outcome.UNDONE: "quiet",
     RestoreEvent.Outcome.UNCLEAR: "bad",
@@ -58,6 +59,7 @@ COPY_TONES = {
     BackupCopy.State.PENDING: "warn",
     BackupCopy.State.MISSING: "bad",
     BackupCopy.State.CORRUPT: "bad",
+    BackupCopy.State.UNREADABLE: "bad",
     BackupCopy.State.REMOVED: "quiet",
 }
 
@@ -70,11 +72,26 @@ def state_of(row: Backup | BackupCopy | Operation | RestoreEvent) -> State:
         return State(OPERATION_TONES[Operation.State(row.state)], row.get_state_display())
     if isinstance(row, BackupCopy):
         return State(COPY_TONES[BackupCopy.State(row.state)], row.get_state_display())
-    return State(OUTCOME_TONES[RestoreEvent.Outcome(row.outcome)], row.get_outcome_display())
+    return _state_of_restore(row)
+
+
+def _state_of_restore(event: RestoreEvent) -> State:
+    """The swap alone is no restore yet: the API may not come up, and migrations may fail."""
+    outcome = RestoreEvent.Outcome(event.outcome)
+    if event.is_unfinished:
+        return State("bad", _("Restored, but not finished"))
+    if outcome == RestoreEvent.Outcome.RESTORED and event.operation.is_active:
+        outcome = RestoreEvent.Outcome.UNDER_WAY
+    return State(OUTCOME_TONES[outcome], str(outcome.label))
 
 
 def badge(state: State) -> SafeString:
     return format_html('<span class="state state-{}">{}</span>', state.tone, state.text)
+
+
+def at_underscores(name: str) -> SafeString:
+    """A name that is better broken behind an underscore than anywhere else, where there is little room."""
+    return mark_safe(escape(name).replace("_", "_<wbr>"))  # noqa: S308 - escaped before
 
 
 def moment(value: datetime | None) -> SafeString | str:

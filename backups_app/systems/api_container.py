@@ -14,7 +14,6 @@ Calls made to the Docker Engine, and no others (an access filter may allow exact
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
@@ -25,11 +24,12 @@ import docker
 from docker.errors import NotFound
 
 from backups_app.errors import ContainerProblem, NotConfigured, QradminError, TimeLimitReached
+from backups_app.sentences import say
 from backups_app.systems import api_health, docker_engine
 from backups_app.systems.api_health import HealthProbe
+from backups_app.systems.container_output import OUTPUT_LIMIT, Output, without_passwords
 from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
 
-OUTPUT_LIMIT = 64 * 1024  # characters of a program's output or of the log that are kept: the last ones
 SETTLING_SECONDS = 2.0  # how long a container without any health check has to keep running
 END_SECONDS = 6.0  # for ending a program in the container
 
@@ -110,7 +110,7 @@ class NoContainer:
     is_managed: bool = field(default=False, init=False)
 
     def describe(self) -> str:
-        return "The API is not managed: API_CONTAINER is not set."
+        return say("The API is not managed: API_CONTAINER is not set.")
 
     def state(self) -> ContainerState:
         return ContainerState(exists=False, running=False, status="not managed")
@@ -137,7 +137,7 @@ class NoContainer:
         workdir: str = "/app",  # noqa: ARG002
         watch: Watch = no_watch,  # noqa: ARG002
     ) -> ExecResult:
-        raise NotConfigured("No program can be run in the API's container: API_CONTAINER is not set.")
+        raise NotConfigured(say("No program can be run in the API's container: API_CONTAINER is not set."))
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class ApiContainer:
     is_managed: bool = field(default=True, init=False)
 
     def describe(self) -> str:
-        return f"{self.name} at {self._host}"
+        return f"{self.name} ({self._host})"
 
     def state(self) -> ContainerState:
         with self._engine() as engine:
@@ -173,8 +173,11 @@ class ApiContainer:
             )
             if self._state(engine).running:
                 raise ContainerProblem(
-                    f"The container {self.name} runs again after it was stopped: "
-                    "something else starts it; stop that first."
+                    say(
+                        "The container {name} runs again after it was stopped: "
+                        "something else starts it; stop that first.",
+                        name=self.name,
+                    )
                 )
 
     def start(self) -> None:
@@ -183,7 +186,7 @@ class ApiContainer:
 
     def wait_healthy(self, watch: Watch = no_watch) -> HealthReport:
         began = time.monotonic()
-        last = "it has not answered yet"
+        last = say("it has not answered yet")
         serving_since: float | None = None
         while (seconds := time.monotonic() - began) <= self.healthy_timeout_seconds:
             state = answer(self.state, watch)
@@ -197,7 +200,12 @@ class ApiContainer:
                 return HealthReport(outcome, time.monotonic() - began, serving, self._notes(state))
             _pause(self.poll_seconds, watch)
         raise self._with_logs(
-            f"The API ({self.name}) was not healthy within {self.healthy_timeout_seconds:g} seconds: {last}."
+            say(
+                "The API ({name}) was not healthy within {seconds} seconds: {problem}.",
+                name=self.name,
+                seconds=f"{self.healthy_timeout_seconds:g}",
+                problem=last,
+            )
         )
 
     def probe_health(self) -> HealthProbe:
@@ -217,7 +225,7 @@ class ApiContainer:
     ) -> ExecResult:
         """A shell first says its process id, then becomes the program: so that it can be ended."""
         began = time.monotonic()
-        output = _Output()
+        output = Output()
         with self._engine() as engine:
             handle = engine.exec_create(
                 self.name, ["/bin/sh", "-c", 'echo "$$"; exec "$@"', "sh", *command], workdir=workdir
@@ -234,14 +242,18 @@ class ApiContainer:
                 if not isinstance(error, TimeoutError):
                     raise
                 raise TimeLimitReached(
-                    f"{command[0]} in the container {self.name} took longer than"
-                    f" {self.program_timeout_seconds:g} seconds and was ended.",
+                    say(
+                        "{program} in the container {name} took longer than {seconds} seconds and was ended.",
+                        program=command[0],
+                        name=self.name,
+                        seconds=f"{self.program_timeout_seconds:g}",
+                    ),
                     detail=output.text,
                 ) from error
             exit_code = engine.exec_inspect(handle)["ExitCode"]
         return ExecResult(int(exit_code), output.text, time.monotonic() - began)
 
-    def _end(self, output: _Output) -> None:
+    def _end(self, output: Output) -> None:
         """End the program in the container: TERM, then KILL; the engine has no call for it."""
 
         def end() -> None:
@@ -256,18 +268,36 @@ class ApiContainer:
         if not state.exists:
             raise docker_engine.unknown(self._host, self.name)
         if not state.running:
-            code = "" if state.exit_code is None else f" with exit code {state.exit_code}"
-            raise self._with_logs(f"The container {self.name} is {state.status}{code}: see its log.")
+            raise self._with_logs(self._ended(state))
         if state.health == "unhealthy":
-            raise self._with_logs(f"Docker's health check says that the API ({self.name}) is unhealthy.")
+            raise self._with_logs(
+                say("Docker's health check says that the API ({name}) is unhealthy.", name=self.name)
+            )
+
+    def _ended(self, state: ContainerState) -> str:
+        if state.exit_code is None:
+            return say(
+                "The container {name} does not run, its state is {status}: see its log.",
+                name=self.name,
+                status=state.status,
+            )
+        return say(
+            "The container {name} is {status} with exit code {code}: see its log.",
+            name=self.name,
+            status=state.status,
+            code=state.exit_code,
+        )
 
     def _notes(self, state: ContainerState) -> tuple[str, ...]:
         notes = []
-        if state.health is None:
-            answered = f"; {self.health_url} answered" if self.health_url else ""
-            notes.append(f"The container has no health check of its own{answered}.")
+        if state.health is None and self.health_url:
+            notes.append(
+                say("The container has no health check of its own; {url} answered.", url=self.health_url)
+            )
+        elif state.health is None:
+            notes.append(say("The container has no health check of its own."))
         if not self.health_url:
-            notes.append("API_HEALTH_URL is not set: the application was not asked.")
+            notes.append(say("API_HEALTH_URL is not set: the application was not asked."))
         return tuple(notes)
 
     def _state(self, engine: docker.APIClient) -> ContainerState:
@@ -297,56 +327,14 @@ class ApiContainer:
         return docker_engine.connected(self._host, self.name, timeout_seconds=self.engine_timeout_seconds)
 
 
-class _Output:
-    """What a program writes: its process id in the first line, then the last 64 KiB of the rest."""
-
-    def __init__(self) -> None:
-        self.pid: int | None = None
-        self._head = b""
-        self._tail = b""
-
-    def take(self, source: int, data: bytes) -> None:
-        """Both outputs arrive in any order: the process id is looked for on standard output alone."""
-        rest = self._after_pid(data) if source == docker_engine.STDOUT else data
-        self._tail = (self._tail + rest)[-OUTPUT_LIMIT:]
-
-    def _after_pid(self, chunk: bytes) -> bytes:
-        if self.pid is not None:
-            return chunk
-        self._head += chunk
-        first, newline, rest = self._head.partition(b"\n")
-        if newline and first.strip().isdigit():
-            self.pid = int(first)
-            return rest
-        return b""
-
-    def awaited_pid(self) -> int:
-        """The process id, waited for a little; TimeoutError when it never came."""
-        for _ in range(20):
-            if self.pid is not None:
-                return self.pid
-            time.sleep(0.1)
-        raise TimeoutError("the program never said its process id")
-
-    @property
-    def text(self) -> str:
-        unread = b"" if self.pid is not None else self._head
-        return without_passwords((unread + self._tail).decode(errors="replace"))
-
-
-def without_passwords(text: str) -> str:
-    """The text with the password of every URL in it masked."""
-    return re.sub(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@]*):[^\s@]+@", r"\1:***@", text, flags=re.IGNORECASE)
-
-
 def _verdict(state: ContainerState, probe: HealthProbe | None, seconds: float) -> tuple[str, str]:
     """What is amiss, and the outcome (empty while the API is not up)."""
     if state.health not in {None, "healthy"}:
-        return f"Docker's health check says {state.health}", ""
+        return say("Docker's health check still says {health}", health=state.health), ""
     if probe is not None:
         return probe.message, probe.outcome if probe.is_up else ""
     if state.health is None:
-        return "it has only just started", "running" if seconds >= SETTLING_SECONDS else ""
+        return say("it has only just started"), "running" if seconds >= SETTLING_SECONDS else ""
     return "", "healthy"
 
 

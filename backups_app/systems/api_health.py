@@ -10,6 +10,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from backups_app.sentences import say
 from backups_app.systems.waiting import answer, no_watch
 
 BODY_LIMIT = 256 * 1024
@@ -32,16 +33,17 @@ class HealthProbe:
 def probe(url: str | None, *, timeout: float) -> HealthProbe:
     """Ask once; never raises. ``timeout`` in seconds holds for each step, twice that for the whole."""
     if not url:
-        return HealthProbe(is_up=False, outcome="unknown", message="API_HEALTH_URL is not set")
+        return HealthProbe(is_up=False, outcome="unknown", message=say("API_HEALTH_URL is not set"))
     if urlsplit(url).scheme not in {"http", "https"}:
         return HealthProbe(
-            is_up=False, outcome="unreachable", message="API_HEALTH_URL is not an HTTP address"
+            is_up=False, outcome="unreachable", message=say("API_HEALTH_URL is not an HTTP address")
         )
     try:
         status, body = answer(lambda: _get(url, timeout), no_watch, limit_seconds=2 * timeout)
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
-        return HealthProbe(is_up=False, outcome="unreachable", message=f"{url} does not answer ({reason})")
+        message = say("{url} does not answer ({reason})", url=url, reason=reason)
+        return HealthProbe(is_up=False, outcome="unreachable", message=message)
     return judge(status, body)
 
 
@@ -49,19 +51,17 @@ def judge(status: int, body: bytes) -> HealthProbe:
     """What an HTTP status and a body mean."""
     report = _report(body)
     if report is None:
-        return HealthProbe(
-            is_up=False, outcome="unreadable", message=f"/health answered {status} without a health report"
-        )
+        message = say("/health answered {status} without a health report", status=status)
+        return HealthProbe(is_up=False, outcome="unreadable", message=message)
     said = str(report.get("status"))
     database = _database_status(report)
     if status == 200 and said == "healthy":
-        return HealthProbe(is_up=True, outcome="healthy", message="/health says healthy")
+        return HealthProbe(is_up=True, outcome="healthy", message=say("/health says healthy"))
     if status == 200 and said == "degraded":
-        message = f"/health says degraded, its database check says {database}"
+        message = say("/health says degraded, its database check says {database}", database=database)
         return HealthProbe(is_up=database == "pass", outcome="degraded", message=message)
-    return HealthProbe(
-        is_up=False, outcome="unhealthy", message=f"/health answered {status} and says {said[:40]!a}"
-    )
+    message = say("/health answered {status} and says {word}", status=status, word=ascii(said[:40]))
+    return HealthProbe(is_up=False, outcome="unhealthy", message=message)
 
 
 def _get(url: str, timeout: float) -> tuple[int, bytes]:

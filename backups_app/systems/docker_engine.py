@@ -13,6 +13,7 @@ from docker.utils.socket import STDERR, STDOUT, frames_iter
 from requests.exceptions import RequestException
 
 from backups_app.errors import ContainerProblem
+from backups_app.sentences import say
 
 __all__ = ["DEFAULT_SOCKET", "STDERR", "STDOUT", "connected", "output_of", "unknown"]
 
@@ -58,34 +59,61 @@ def _knock(host: str, timeout_seconds: float) -> None:
 def unknown(host: str, container: str, detail: str = "") -> ContainerProblem:
     """The error for a container that is not there."""
     return ContainerProblem(
-        f"There is no container {container} at {host}: correct API_CONTAINER or create it.", detail=detail
+        say(
+            "There is no container {name} at {host}: correct API_CONTAINER or create it.",
+            name=container,
+            host=host,
+        ),
+        detail=detail,
     )
 
 
 def _refused(error: APIError, host: str, container: str) -> ContainerProblem:
     if error.status_code == 403:
         return ContainerProblem(
-            f"The access filter at {host} does not allow it: "
-            "allow inspect, start, stop, exec and logs of containers.",
+            say(
+                "The access filter at {host} does not allow it: "
+                "allow inspect, start, stop, exec and logs of containers.",
+                host=host,
+            ),
             detail=str(error),
         )
     explanation = str(error.explanation or error).strip().rstrip(".")
-    return ContainerProblem(f"Docker refused it for {container}: {explanation[:300]}.", detail=str(error))
+    return ContainerProblem(
+        say("Docker refused it for {name}: {reason}.", name=container, reason=explanation[:300]),
+        detail=str(error),
+    )
 
 
 def _unreachable(error: Exception, host: str) -> ContainerProblem:
     causes = list(_causes(error))
     if any(isinstance(cause, PermissionError) for cause in causes):
-        reason = "permission denied: add the service's user to the socket's group"
+        sentence = say(
+            "The Docker Engine at {host} cannot be used: "
+            "permission denied: add the service's user to the socket's group.",
+            host=host,
+        )
     elif any(isinstance(cause, FileNotFoundError) for cause in causes):
-        reason = "there is no such socket: start Docker or correct DOCKER_HOST"
+        sentence = say(
+            "The Docker Engine at {host} cannot be used: "
+            "there is no such socket: start Docker or correct DOCKER_HOST.",
+            host=host,
+        )
     elif any(isinstance(cause, TimeoutError) for cause in causes) or "timed out" in str(error).lower():
-        reason = "it does not answer in time"
+        sentence = say("The Docker Engine at {host} cannot be used: it does not answer in time.", host=host)
     elif "403" in str(error) and "Forbidden" in str(error):
-        reason = "its access filter refuses even GET /version: allow that call"
+        sentence = say(
+            "The Docker Engine at {host} cannot be used: "
+            "its access filter refuses even GET /version: allow that call.",
+            host=host,
+        )
     else:
-        reason = "it is not running or not reachable: start Docker or correct DOCKER_HOST"
-    return ContainerProblem(f"The Docker Engine at {host} cannot be used: {reason}.", detail=str(error))
+        sentence = say(
+            "The Docker Engine at {host} cannot be used: "
+            "it is not running or not reachable: start Docker or correct DOCKER_HOST.",
+            host=host,
+        )
+    return ContainerProblem(sentence, detail=str(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[object]:

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from backups_app.errors import MissingClient
+from backups_app.sentences import say
+from backups_app.systems.secrecy import hidden
 from backups_app.systems.waiting import Watch, no_watch
 
 __all__ = ["Command", "Finished", "Running", "Watch", "no_watch", "run", "start"]
@@ -35,10 +37,9 @@ class Command:
 
     def masked(self, text: str) -> str:
         """``text`` with every secret of this command's environment replaced."""
-        for key, value in self.env.items():
-            if value and any(word in key.upper() for word in SECRET_WORDS):
-                text = text.replace(value, "***")
-        return text
+        is_secret = {key: any(word in key.upper() for word in SECRET_WORDS) for key in self.env}
+        names = [value for key, value in self.env.items() if not is_secret[key]]
+        return hidden(text, [value for key, value in self.env.items() if is_secret[key]], names)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def start(command: Command, *, stdout_limit: int = 0, is_fed: bool = False) -> R
     """
     program = command.argv[0]
     if shutil.which(program) is None:
-        raise MissingClient(f"The program {program} is not on this machine.")
+        raise MissingClient(say("The program {program} is not on this machine.", program=program))
     return Running(command, stdout_limit=stdout_limit, is_fed=is_fed)
 
 

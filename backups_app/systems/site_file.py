@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backups_app.errors import BadBackup, EnvironmentProblem
+from backups_app.sentences import say
 
 
 def copy(source: Path, target: Path) -> None:
@@ -20,7 +21,7 @@ def copy(source: Path, target: Path) -> None:
             copied.execute("PRAGMA journal_mode=DELETE")  # one file, without others beside it
     except sqlite3.Error as error:
         raise EnvironmentProblem(
-            f"The site's own database could not be copied: {error}.", detail=str(source)
+            say("The site's own database could not be copied: {reason}.", reason=error), detail=str(source)
         ) from error
 
 
@@ -31,6 +32,8 @@ def insist_on_whole(file: Path, *, table: str) -> None:
             answers = [str(row[0]) for row in copied.execute("PRAGMA integrity_check")]
             copied.execute(f"SELECT count(*) FROM {table}").fetchone()  # noqa: S608 - our own table's name
     except sqlite3.Error as error:
-        raise BadBackup(f"The copy of the site's own database cannot be read: {error}.") from error
+        raise BadBackup(
+            say("The copy of the site's own database cannot be read: {reason}.", reason=error)
+        ) from error
     if answers != ["ok"]:
-        raise BadBackup("The copy of the site's own database is damaged.", detail="\n".join(answers))
+        raise BadBackup(say("The copy of the site's own database is damaged."), detail="\n".join(answers))

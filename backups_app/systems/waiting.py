@@ -9,6 +9,7 @@ from threading import Thread
 from typing import TypeVar
 
 from backups_app.errors import TimeLimitReached
+from backups_app.sentences import say
 
 T = TypeVar("T")
 Watch = Callable[[], None]
@@ -26,7 +27,9 @@ def patience(seconds: float, what: str) -> Watch:
 
     def watch() -> None:
         if time.monotonic() > deadline:
-            raise TimeLimitReached(f"{what} took longer than {seconds:g} seconds.")
+            raise TimeLimitReached(
+                say("{what} was given up after {seconds} seconds.", what=what, seconds=f"{seconds:g}")
+            )
 
     return watch
 
@@ -41,12 +44,12 @@ def answer(
     """
     watch()
     began = time.monotonic()
-    coming = _started(call)
+    coming = started(call)
     try:
         while not wait([coming], timeout=WATCH_SECONDS).done:
             watch()
             if limit_seconds is not None and time.monotonic() - began > limit_seconds:
-                raise TimeoutError(f"no answer within {limit_seconds:g} s")
+                raise TimeoutError(say("no answer within {seconds} s", seconds=f"{limit_seconds:g}"))
     except TimeoutError:
         raise
     except BaseException:
@@ -57,10 +60,11 @@ def answer(
 
 def give_up_after(seconds: float, call: Callable[[], object]) -> None:
     """Try to clean up, for so long; whatever goes wrong is left to a later sweep."""
-    wait([_started(call)], timeout=seconds)
+    wait([started(call)], timeout=seconds)
 
 
-def _started(call: Callable[[], T]) -> Future[T]:
+def started(call: Callable[[], T]) -> Future[T]:
+    """The answer to come of a request that runs beside the caller's own work."""
     coming: Future[T] = Future()
 
     def work() -> None:

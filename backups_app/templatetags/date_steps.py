@@ -21,10 +21,9 @@ def date_steps(cl: Any) -> dict[str, Any]:
     field = cl.date_hierarchy
     year, month, day = (_number(cl.params.get(f"{field}__{part}")) for part in ("year", "month", "day"))
     # Two questions, each answered by the first entry of an index; both at once would read every row.
-    ends = [
-        cl.queryset.order_by(order).values_list(field, flat=True).first() for order in (field, f"-{field}")
-    ]
-    if ends[0] is None:
+    moments = cl.queryset.values_list(field, flat=True)
+    ends = [moments.order_by(order).first() for order in (field, f"-{field}") if cl.result_count]
+    if not ends:
         return {"show": bool(year), "back": _back(cl, field, year, month, day), "choices": []}
     first, last = (timezone.localdate(end) for end in ends)
     is_wide = not (year or month or day)

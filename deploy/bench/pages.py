@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CLICKS = 20
 MESSAGES = 100
+PRESENT = 1_000  # of all backups in the trail: far more than any retention keeps
 
 
 def pages(environment: Mapping[str, str], *, operations: int, backups: int) -> dict[str, dict[str, float]]:
@@ -64,43 +66,95 @@ def _in_a_process(what: str, environment: Mapping[str, str], *words: str) -> Any
 def _measure_pages(operations: int, backups: int) -> dict[str, dict[str, float]]:
     from statistics import median
 
-    from django.contrib.auth.models import User
+    from django.contrib.auth.models import Group, User
     from django.db import connection
     from django.test import Client
     from django.test.utils import CaptureQueriesContext
+    from django.utils import timezone
 
-    from backups_app.models import Backup, RestoreEvent
+    from backups_app.models import Backup, Operation, RestoreEvent
+    from backups_app.presentation import runbooks
 
     _fill_trail(operations, backups)
     user, _ = User.objects.get_or_create(username="bench", is_staff=True, is_superuser=True)
+    group = Group.objects.latest("pk")
     client = Client(headers={"host": "localhost"})
     client.force_login(user)
-    newest = Backup.objects.latest("pk")
+    newest = Backup.objects.present().latest("created_at")
+    restore = RestoreEvent.objects.undoable(timezone.now()).latest("pk")
     addresses = {
         "overview": "/",
         "backups": "/backups_app/backup/",
+        "backups, the last page": f"/backups_app/backup/?p={_last_page(Backup)}",
+        "backups, searched": "/backups_app/backup/?q=bench_0",
+        "backups, filtered": "/backups_app/backup/?state=validated",
         "one backup": f"/backups_app/backup/{newest.pk}/change/",
+        "restore": f"/backups_app/backup/{newest.pk}/restore/",
+        "pin": f"/backups_app/backup/{newest.pk}/pin/",
+        "clean-up": "/backups_app/backup/prune/",
+        "import": "/backups_app/backup/import/",
         "audit history": "/backups_app/operation/",
+        "audit history, searched": "/backups_app/operation/?q=bench",
+        "audit history, nothing found": "/backups_app/operation/?q=nobody",
+        "audit history, the last page": f"/backups_app/operation/?p={_last_page(Operation)}",
+        "audit history, filtered": "/backups_app/operation/?state__exact=failed&kind__exact=backup",
+        "audit history, 30 days": "/backups_app/operation/?days=30",
+        "audit history, one year": f"/backups_app/operation/?{_part(newest.created_at, 'year')}",
+        "audit history, one month": f"/backups_app/operation/?{_part(newest.created_at, 'year', 'month')}",
+        "audit history exported, to its first rows": "/backups_app/operation/export/",
         "one operation": f"/backups_app/operation/{newest.operation_id}/change/",
-        "restores": f"/backups_app/{RestoreEvent.__name__.lower()}/",
+        "progress": f"/backups_app/operation/{newest.operation_id}/progress/",
+        "restores": "/backups_app/restoreevent/",
+        "one restore": f"/backups_app/restoreevent/{restore.pk}/change/",
+        "undo": f"/backups_app/restoreevent/{restore.pk}/undo/",
         "morning check": "/morning-check/",
         "schedules": "/schedules/",
-        "a runbook": "/runbooks/no-backups/",
+        "one schedule": "/schedules/backup/",
+        "runbooks": "/runbooks/",
+        **{f"runbook {one.slug}": f"/runbooks/{one.slug}/" for one in runbooks.ALL},
+        "users": "/auth/user/",
+        "one user": f"/auth/user/{user.pk}/change/",
+        "a user's password": f"/auth/user/{user.pk}/password/",
+        "groups": "/auth/group/",
+        "one group": f"/auth/group/{group.pk}/change/",
+        "own password": "/password_change/",
+        "health": "/health",
     }
     found: dict[str, dict[str, float]] = {}
     for name, address in addresses.items():
         with CaptureQueriesContext(connection) as queries:
-            response = client.get(address)
+            response = _seen(client, address)
         asked = len(queries)  # now: the next request empties the list
-        if response.status_code != 200:
+        if response.status_code != 200 and name != "health":  # no worker beats here
             raise RuntimeError(f"{address} answered {response.status_code}")
         times = []
         for _ in range(15):
             began = time.perf_counter()
-            client.get(address)
+            _seen(client, address)
             times.append((time.perf_counter() - began) * 1000)
         found[name] = {"milliseconds": median(times), "queries": asked}
     return found
+
+
+def _seen(client: Any, address: str) -> Any:
+    """The answer; of one that is streamed its beginning, after which its reader waits no more."""
+    response = client.get(address)
+    if response.streaming:
+        for _ in zip(range(2), response.streaming_content, strict=False):
+            pass
+        response.close()
+    return response
+
+
+def _last_page(model: Any) -> int:
+    from backups_app.admin.base import ReadOnlyAdmin
+
+    count: int = model.objects.count()
+    return -(-count // ReadOnlyAdmin.list_per_page)
+
+
+def _part(moment: datetime, *parts: str) -> str:
+    return "&".join(f"created_at__{part}={getattr(moment, part)}" for part in parts)
 
 
 def _fill_trail(operations: int, backups: int) -> None:
@@ -117,6 +171,8 @@ def _fill_trail(operations: int, backups: int) -> None:
             Operation(
                 kind="backup" if number % 5 == 0 else "validate_database",
                 state="succeeded" if number % 9 else "failed",
+                source="schedule",
+                dedupe_key=f"bench {number}",
                 requested_by_name="bench",
                 created_at=now - timedelta(minutes=5 * number),
                 expires_at=now,
@@ -139,14 +195,20 @@ def _fill_trail(operations: int, backups: int) -> None:
                 sha256="0" * 64,
                 rows=1337,
                 validated_at=now,
+                removed_at=None if number < PRESENT else now,
+                removed_reason="" if number < PRESENT else "Older than the 5 newest intact ones.",
                 manifest={"format": 1, "tables": {}, "large_objects": None, "revision": None, "taken_at": ""},
             )
-            for row in rows
+            for number, row in enumerate(rows)
         ),
         batch_size=2000,
     )
     BackupCopy.objects.bulk_create(
-        (BackupCopy(backup=backup, location=alias) for backup in made for alias in ("first", "second")),
+        (
+            BackupCopy(backup=backup, location=alias, state="stored" if backup.is_present else "removed")
+            for backup in made
+            for alias in ("first", "second")
+        ),
         batch_size=5000,
     )
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+Pages = Mapping[str, Mapping[str, float]]
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 320, 60, 40
 
@@ -30,20 +32,35 @@ class Row:
         return "" if self.is_met is None else ("met" if self.is_met else "not met")
 
 
-def write(folder: Path, rows: Sequence[Row], growth: Sequence[dict[str, Any]], about: dict[str, str]) -> None:
+def write(
+    folder: Path,
+    rows: Sequence[Row],
+    growth: Sequence[dict[str, Any]],
+    pages: Pages,
+    about: dict[str, str],
+) -> None:
     """``benchmarks.json``, ``benchmarks.md`` and ``benchmarks-growth.svg`` in ``folder``."""
-    data = {"about": about, "rows": [asdict(row) for row in rows], "growth": list(growth)}
+    data = {"about": about, "rows": [asdict(row) for row in rows], "growth": list(growth), "pages": pages}
     (folder / "benchmarks.json").write_text(json.dumps(data, indent=1) + "\n")
     (folder / "benchmarks-growth.svg").write_text(plot(growth))
-    (folder / "benchmarks.md").write_text(_page(rows, growth, about))
+    (folder / "benchmarks.md").write_text(_page(rows, growth, pages, about))
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], pages: Pages) -> str:
     """For the terminal."""
-    return "\n".join(
+    lines = [
         f"{row.what:66} {row.median:10.3f} {row.unit:6} {row.spread:18} {row.target:16} {row.verdict}"
         for row in rows
-    )
+    ]
+    lines += [
+        f"page: {name:60} {page['milliseconds']:10.1f} ms {page['queries']:6.0f} queries"
+        for name, page in slowest(pages)
+    ]
+    return "\n".join(lines)
+
+
+def slowest(pages: Pages) -> list[tuple[str, Mapping[str, float]]]:
+    return sorted(pages.items(), key=lambda page: -page[1]["milliseconds"])
 
 
 def about_this_machine(server: str, scale: str) -> dict[str, str]:
@@ -96,7 +113,7 @@ def _line(
     )
 
 
-def _page(rows: Sequence[Row], growth: Sequence[dict[str, Any]], about: dict[str, str]) -> str:
+def _page(rows: Sequence[Row], growth: Sequence[dict[str, Any]], pages: Pages, about: dict[str, str]) -> str:
     lines = [
         "# Benchmarks",
         "",
@@ -124,6 +141,11 @@ def _page(rows: Sequence[Row], growth: Sequence[dict[str, Any]], about: dict[str
         f"| {point['scans']:,} | {point['database_mb']:.0f} MB | {point['seconds']:.1f} s |"
         f" {point['memory_mb']:.0f} MB | {point['restore_seconds']:.1f} s | {point['down_seconds']:.3f} s |"
         for point in growth
+    ]
+    lines += ["", "## Pages", "", "The slowest first; medians of server time.", ""]
+    lines += ["| page | milliseconds | queries |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| {name} | {page['milliseconds']:.1f} | {page['queries']:.0f} |" for name, page in slowest(pages)
     ]
     lines.append("")
     return "\n".join(lines)

@@ -171,6 +171,7 @@ def _environment(folder: Path, server: embedded.EmbeddedServer) -> dict[str, str
         "DJANGO_SETTINGS_MODULE": "qradmin.settings",
         "ENV_FILE": os.devnull,
         "SECRET_KEY": "for-one-run-of-the-benchmark-" + 30 * "x",
+        "HTTPS_ONLY": "False",
         "DATABASE_URL": f"sqlite:///{folder / 'site.sqlite3'}",
         "MANAGED_DATABASE_URL": url,
         "STATIC_ROOT": str(folder / "static"),

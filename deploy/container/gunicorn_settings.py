@@ -1,27 +1,22 @@
 """How the web server runs in its container: a few processes and threads, logs like the site's own."""
 
+import logging.config
 import os
-import sys
 
+from qradmin.environment import Environment
 
-def _number(name: str, text: str, otherwise: int) -> int:
-    if text.strip().isdecimal() and int(text) > 0:
-        return int(text)
-    print(f"{name} is {text!r}: it has to be a whole number. {otherwise} is used.", file=sys.stderr)
-    return otherwise
-
-
+env = Environment()
 bind = "0.0.0.0:8000"
-workers = _number("WEB_PROCESSES", os.environ.get("WEB_PROCESSES", "2"), 2)
+workers = env.int("WEB_PROCESSES", default=2, least=1, most=64)
 worker_class = "gthread"
-threads = _number("WEB_THREADS", os.environ.get("WEB_THREADS", "4"), 4)
+threads = env.int("WEB_THREADS", default=4, least=1, most=256)
 timeout = 60
 graceful_timeout = 20
 worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory: the file system may be read-only
 control_socket_disable = True
 max_requests = 5000
 max_requests_jitter = 500
-# Only the proxy in front can reach this port; the site reads the forwarded headers itself.
+# The site reads the forwarded headers itself, and only behind a proxy (BEHIND_TLS_PROXY).
 forwarded_allow_ips = ""
 _format = os.environ.get("LOG_FORMAT", "json").lower()
 logconfig_dict = {
@@ -34,3 +29,11 @@ logconfig_dict = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {"gunicorn.error": {"handlers": ["console"], "level": "INFO", "propagate": False}},
 }
+
+if env.problems:
+    logging.config.dictConfig(logconfig_dict)
+    used = {"WEB_PROCESSES": workers, "WEB_THREADS": threads}
+    for problem in env.problems:
+        sentence = "(%s) %s %s %s is used."
+        told = (problem.id, problem.message, problem.hint, used.get(problem.variable, "The default"))
+        logging.getLogger("gunicorn.error").error(sentence, *told)

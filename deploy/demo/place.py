@@ -40,6 +40,11 @@ class Place:
     def site_database(self) -> Path:
         return self.folder / "site.sqlite3"
 
+    @property
+    def passfile(self) -> Path:
+        """The password of the sample database's owner, as PostgreSQL's programs read it."""
+        return self.folder / "pgpass"
+
     def log(self, name: str) -> Path:
         return self.folder / f"{name}.log"
 

@@ -40,6 +40,9 @@ def show(stack: Stack, place: Place) -> None:
     for name, group in ACCOUNTS.items():
         say(f"    {name:9} {stack.passwords[name]:18} {group}")
     say("")
+    say("The QR system's database, to lose something on purpose:")
+    say(f"    {stack.psql}")
+    say("")
     say(f"Data, backups and logs are in {place.folder}. Ctrl-C stops everything.")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import psycopg
 from psycopg import sql
@@ -79,6 +80,7 @@ class Stack:
     address: str
     passwords: Mapping[str, str] = field(repr=False)
     managed_url: str = field(repr=False)
+    psql: str  # the line to type for a look at the sample database
     programs: Sequence[Program]
 
     def check(self) -> None:
@@ -112,7 +114,8 @@ def running(place: Place, wish: Wish, say: Say, *, port: int | None = None) -> I
             program("worker", manage("qcluster"), environment, place.log("worker"), WORKER_PATIENCE_SECONDS)
         )
         address = f"http://127.0.0.1:{web_port}/"
-        started = Stack(address, passwords, environment["MANAGED_DATABASE_URL"], (web, worker))
+        url, psql = environment["MANAGED_DATABASE_URL"], psql_line(place, server)
+        started = Stack(address, passwords, url, psql, (web, worker))
         wait_for_page(started, wish)
         yield started
 
@@ -150,6 +153,15 @@ def managed_url(place: Place, server: embedded.EmbeddedServer, database: str = s
     return f"postgresql://{sample.OWNER}:{password}@{server.host}:{server.port}/{database}"
 
 
+def psql_line(place: Place, server: embedded.EmbeddedServer) -> str:
+    """How a person reaches the sample database as its owner; the password stands in a closed file."""
+    place.passfile.unlink(missing_ok=True)
+    with os.fdopen(os.open(place.passfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{server.host}:{server.port}:*:{sample.OWNER}:{place.secret('owner_password')}\n")
+    where = f"--host={server.host} --port={server.port} --username={sample.OWNER} {sample.DATABASE}"
+    return f"PGPASSFILE={quote(str(place.passfile))} PATH={quote(str(server.bin))}:$PATH psql {where}"
+
+
 def settings(place: Place, server: embedded.EmbeddedServer) -> dict[str, str]:
     """The environment of the site: all of it, so that nothing of the caller's own configuration gets in."""
     return {name: os.environ[name] for name in PASSED_ON if name in os.environ} | {
@@ -157,6 +169,7 @@ def settings(place: Place, server: embedded.EmbeddedServer) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "qradmin.settings",
         "SECRET_KEY": place.secret("secret_key"),
         "DEBUG": "False",
+        "HTTPS_ONLY": "False",  # it answers this machine alone
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "DATABASE_URL": f"sqlite:///{place.site_database}",
         "MANAGED_DATABASE_URL": managed_url(place, server),

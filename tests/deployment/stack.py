@@ -49,16 +49,22 @@ class Deployment:
     def secrets(self) -> Path:
         return self.folder / "secrets"
 
+    @property
+    def settings(self) -> Path:
+        return self.folder / "settings"
+
     def secret(self, name: str) -> str:
         return (self.secrets / name).read_text()
 
     def up(self) -> None:
         subprocess.run(
             ["sh", str(ROOT / "deploy" / "container" / "make-secrets"), "--demo"],
-            env={**os.environ, "SECRETS": str(self.secrets)},
+            env={**os.environ, "SECRETS": str(self.secrets), "SETTINGS": str(self.settings)},
             check=True,
             capture_output=True,
         )
+        with self.settings.open("a") as file:
+            file.write("API_MIGRATE_COMMAND=id -un\n")
         self.compose("up", "--detach", "--no-build")
         self.await_health("web", "worker", "demo-api")
 
@@ -183,6 +189,7 @@ class Deployment:
             "DOCKER_HOST": self.engine.host,
             "DOCKER_SOCKET": str(self.engine.socket_path),
             "SECRETS": str(self.secrets),
+            "SETTINGS": str(self.settings),
             "SITE_POSTGRES_IMAGE": POSTGRES,
             "QR_POSTGRES_IMAGE": POSTGRES,
             "HAPROXY_IMAGE": HAPROXY,

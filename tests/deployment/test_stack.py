@@ -13,6 +13,7 @@ from tests.deployment.engine import ROOT
 from tests.deployment.stack import API, COUNT, Deployment
 
 OLD_SCRIPTS = ROOT / "docs" / "coming-from-the-scripts.md"
+SITE_RECOVERY = ROOT / "docs" / "site-recovery.md"
 OLD_FLAGS = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 LOCK = "LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE"
 pytestmark = pytest.mark.timeout(900)
@@ -135,6 +136,24 @@ def test_a_file_is_uploaded_through_the_page_although_the_web_process_only_reads
     assert stack.run("worker", "ls", "-A", "/uploads")[1].split() == []
 
 
+def test_the_sites_own_database_comes_back_as_the_page_says(stack: Deployment) -> None:
+    stack.back_up()
+    known = _records(stack)
+    file = stack.manage("backup_site")["file"]
+    _, later = stack.back_up()
+    command = SITE_RECOVERY.read_text().partition("## In the compose stack")[2].split("```")[1]
+    command = command.removeprefix("sh").replace("docker compose", stack.compose_command)
+    stack.site_sql("TRUNCATE backups_app_step, backups_app_workerbeat")
+
+    stack.shell(re.sub(r"qradmin_site_\w+\.dump", file, command))
+    stack.await_health("web", "worker")
+
+    assert _records(stack)[: len(known)] == known
+    assert int(stack.site_sql("SELECT count(*) FROM backups_app_step")) > 0
+    assert stack.manage("validate_backup", later)["state"] == "succeeded"
+    assert stack.back_up()[1] != later
+
+
 def test_the_api_is_stopped_and_started_by_hand_through_the_worker(stack: Deployment) -> None:
     stop = stack.ask("/backups_app/operation/api/stop/", reason="Tried in containers")
     stopped = stack.finish(stop), stack.container("demo-api").attrs["State"]["Running"]
@@ -143,6 +162,15 @@ def test_the_api_is_stopped_and_started_by_hand_through_the_worker(stack: Deploy
     assert stopped == ("succeeded", False)
     assert stack.finish(start) == "succeeded"
     stack.await_health("demo-api")
+
+
+def test_migrations_run_in_the_apis_container_with_its_own_rights(stack: Deployment) -> None:
+    """For the stack the command that runs them is `id -un`."""
+    migrate = stack.ask("/backups_app/operation/api/migrate/", reason="Tried in containers")
+
+    assert stack.finish(migrate) == "succeeded", stack.look_at(migrate)
+    told = stack.site_sql(f"SELECT detail FROM backups_app_step WHERE operation_id = {migrate}")
+    assert "qradmin" in told
 
 
 def test_the_site_says_that_all_is_well(stack: Deployment) -> None:
@@ -205,6 +233,12 @@ def test_the_web_server_sees_the_api_and_can_change_nothing(
         ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "privileged" : 1}', "403"),
         ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "\\u0050rivileged": true}', "403"),
         ("POST", f"/containers/{API}/exec", f'{{"Cmd": ["id"], {9000 * " "} "Privileged": true}}', "403"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "User": "", "Privileged": false}', "201"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "user" : "0:0"}', "403"),
+        ("POST", f"/containers/{API}/exec", '{"Cmd": ["id"], "U\u017fer": "root"}', "403"),
+        ("POST", f"/v1.41/containers/{API}/start", '{"Privileged": true, "Binds": ["/:/host"]}', "403"),
+        ("POST", f"/v1.23/containers/{API}/start", "", "403"),
+        ("POST", f"/v1.41/containers/{API}/start", "", "304"),
         ("POST", "/containers/create", '{"Image": "any"}', "403"),
         ("POST", f"/containers/{API}/../qr_generator_postgres/stop", "", "403"),
         ("POST", f"/containers/{API}%2f..%2fqr_generator_postgres/stop", "", "403"),
@@ -215,6 +249,8 @@ def test_the_web_server_sees_the_api_and_can_change_nothing(
     ],
     ids=[
         "version", "inspect", "logs", "exec", "privileged", "privileged-escaped", "privileged-far-behind",
+        "exec-as-the-library-asks", "exec-as-root", "exec-as-root-oddly", "start-with-more-rights",
+        "start-in-an-old-version", "start-again",
         "create", "other-by-dots", "other-by-escapes", "inspect-another", "delete", "list", "info",
     ],
 )  # fmt: skip

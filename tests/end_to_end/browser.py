@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -106,6 +110,18 @@ class WebServer:
     process: subprocess.Popen[bytes]
     known: dict[str, Any] = field(default_factory=dict)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Within the block it takes connections, and says nothing."""
+        processes = [self.process.pid, *_children(self.process.pid)]
+        for pid in processes:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+
 
 @pytest.fixture(scope="session")
 def web_servers() -> Iterator[Callable[[Site], WebServer]]:
@@ -124,10 +140,10 @@ def web_servers() -> Iterator[Callable[[Site], WebServer]]:
 
 
 @pytest.fixture
-def web(sqlite_site: Site, web_servers: Callable[[Site], WebServer], chromium: Browser) -> Iterator[Web]:
+def web(any_site: Site, web_servers: Callable[[Site], WebServer], chromium: Browser) -> Iterator[Web]:
     """The site with a running worker; no page may complain in the browser's console."""
-    server = web_servers(sqlite_site)
-    found = Web(sqlite_site, server.address, chromium, server.known)
+    server = web_servers(any_site)
+    found = Web(any_site, server.address, chromium, server.known)
     yield found
     found.close()
     left = [said for said in found.complaints if not any(known in said for known in found.expected)]
@@ -160,6 +176,11 @@ def _serve(site: Site) -> WebServer:
     server = WebServer(f"http://127.0.0.1:{port}", process)
     wait_until(lambda: _answers(server.address), 30, "the web server does not answer", site)
     return server
+
+
+def _children(pid: int) -> list[int]:
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*found, *(grandchild for child in found for grandchild in _children(child))]
 
 
 def _answers(address: str) -> bool:

@@ -22,8 +22,9 @@ import pytest
 
 from backups_app.systems.postgres.connections import Server
 from deploy.demo import accounts, embedded
-from tests.conftest import DEFAULT_MAJOR, url_of
+from tests.conftest import DEFAULT_MAJOR, SiteDatabase, url_of
 from tests.real_world import need
+from tests.settings import SITE_POSTGRES
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSED_ON = ("PATH", "HOME", "TMPDIR", "LANG")
@@ -83,6 +84,9 @@ class Site:
             )
         workers = int(environment.get("QUEUE_WORKERS", WORKERS))
         wait_until(lambda: len(set(self._beats()) - before) >= workers, 30, "no worker shows life", self)
+        # The workers may be at work before the cluster's other processes are there.
+        whole = workers + HELPERS
+        wait_until(lambda: len(self.members()) == whole, 30, "the cluster is not whole", self)
         self._extra = environment
 
     def ensure_cluster(self) -> None:
@@ -397,8 +401,9 @@ class SiteServer:
 def site_server() -> Iterator[SiteServer]:
     folder = Path(tempfile.mkdtemp(prefix="qradmin-site-pg-"))
     folder.chmod(0o711)
-    programs = embedded.find_bin(DEFAULT_MAJOR)
-    need(programs is not None, f"PostgreSQL {DEFAULT_MAJOR} is not installed")
+    major = SITE_POSTGRES or DEFAULT_MAJOR
+    programs = embedded.find_bin(major)
+    need(programs is not None, f"PostgreSQL {major} is not installed")
     assert programs is not None
     server = SiteServer(
         folder / "site", programs, embedded.start(folder / "site", bin=programs, for_tests=True)
@@ -435,21 +440,36 @@ def new_site(migrated_sqlite: Path) -> Iterator[Callable[..., Site]]:
         shutil.rmtree(site.folder, ignore_errors=True)
 
 
+@pytest.fixture
+def own_database(site_database: SiteDatabase) -> str:
+    """For `new_site`: with SITE_POSTGRES a database for this test's site alone; else none, it is a file."""
+    if not SITE_POSTGRES:
+        return ""
+    site_database.migrate()
+    return site_database.url
+
+
 @pytest.fixture(scope="session")
 def sites() -> dict[str, Site]:
     """The sites that several tests use, one for each kind of database."""
     return {}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["postgresql"] if SITE_POSTGRES else ["sqlite", "postgresql"])
 def site(request: pytest.FixtureRequest) -> Site:
     """A site with a running cluster that manages this test's ``managed`` database."""
     return request.getfixturevalue(f"{request.param}_site")
 
 
 @pytest.fixture
-def sqlite_site(managed: Server, new_site: Callable[..., Site], sites: dict[str, Site]) -> Iterator[Site]:
+def any_site(request: pytest.FixtureRequest) -> Site:
     """As ``site``, for what does not depend on the kind of the site's database."""
+    return request.getfixturevalue("postgresql_site" if SITE_POSTGRES else "sqlite_site")
+
+
+@pytest.fixture
+def sqlite_site(managed: Server, new_site: Callable[..., Site], sites: dict[str, Site]) -> Iterator[Site]:
+    """As ``site``, without a database server of its own."""
     if "sqlite" not in sites:
         sites["sqlite"] = new_site(managed)
     yield from _lent(sites["sqlite"])
@@ -485,6 +505,7 @@ def _environment(folder: Path, managed: Server, database_url: str) -> dict[str, 
         "DJANGO_SETTINGS_MODULE": "tests.end_to_end.site_settings",
         "SECRET_KEY": "only-for-tests-" + 50 * "x",
         "DEBUG": "False",
+        "HTTPS_ONLY": "False",
         "DATABASE_URL": database_url or f"sqlite:///{folder / 'site.sqlite3'}",
         "MANAGED_DATABASE_URL": url_of(managed),
         "BACKUP_LOCATIONS": f"working={folder / 'backups'}",

@@ -14,7 +14,9 @@ def main() -> None:
     import django
 
     django.setup()
+    from django.contrib.auth.models import Group, User
     from django.db import close_old_connections, connection
+    from django.test import Client
     from django.utils import timezone
     from django_q.models import OrmQ, Schedule
     from django_q.tasks import async_task
@@ -23,8 +25,11 @@ def main() -> None:
     from backups_app.operations import housekeeping, liveness
 
     names = {name: getattr(models, name) for name in models.__all__} | {
+        "Client": Client,
+        "Group": Group,
         "OrmQ": OrmQ,
         "Schedule": Schedule,
+        "User": User,
         "async_task": async_task,
         "config": config,
         "connection": connection,

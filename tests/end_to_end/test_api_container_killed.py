@@ -20,10 +20,11 @@ log = logging.getLogger(__name__)
 
 
 def test_the_api_is_running_again_within_two_minutes_of_a_kill(
-    new_site: Callable[..., Site], managed: Server, api: TestApi
+    new_site: Callable[..., Site], own_database: str, managed: Server, api: TestApi
 ) -> None:
     site = new_site(
         managed,
+        own_database,
         API_CONTAINER=api.name,
         API_HEALTH_URL=api.health_url,
         DOCKER_HOST=api.engine.host,

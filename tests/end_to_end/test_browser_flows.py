@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -10,8 +11,8 @@ import pytest
 
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
-from tests.end_to_end.browser import Web, type_login
-from tests.end_to_end.cluster import contents, dump_held_up
+from tests.end_to_end.browser import Web, WebServer, type_login
+from tests.end_to_end.cluster import Site, contents, dump_held_up, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -23,6 +24,12 @@ def see(place: Locator, text: str) -> None:
     from playwright.sync_api import expect
 
     expect(place.first).to_contain_text(text)
+
+
+def see_not(place: Locator, text: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(place).not_to_contain_text(text)
 
 
 def press(page: Page, name: str) -> None:
@@ -128,6 +135,8 @@ def test_a_running_backup_is_watched_and_cancelled(web: Web, managed: Server) ->
         page.evaluate("window.isTheSamePage = true")
         see(page.locator("[data-live-step]"), "Dump and count in one snapshot")
         see(page.locator("[data-live-steps] li"), "Check server, client program and room")
+        see(page.locator("[data-live-ahead] li"), "Read the whole archive")
+        see_not(page.locator("[data-live-ahead]"), "Dump and count in one snapshot")
         page.locator("[data-live-duration]").get_by_text(re.compile(r"[2-9]\.\d s")).wait_for()
         assert page.evaluate("window.isTheSamePage")
         see(page.locator(".deeds"), "A cancelled backup leaves no file.")
@@ -190,7 +199,7 @@ def test_a_dead_worker_is_told_on_the_overview_and_where_one_waits(web: Web) -> 
     web.site.ask("WorkerBeat.objects.update(at=timezone.now() - timedelta(minutes=5))")
 
     page.goto("/")
-    see(page.locator(".banner.bad"), "No worker is alive")
+    see(page.locator(".banner.bad").filter(has_text="No worker"), "No worker is alive")
     press(page, "Back up now")
     see(page.locator("main"), "No worker is alive: start one")
 
@@ -224,6 +233,66 @@ def test_a_lost_connection_is_told_and_tried_again_with_growing_pauses(web: Web,
         page.context.set_offline(False)
         page.locator("[data-live-lost]").wait_for(state="hidden")
     see_end(page)
+
+
+def test_a_site_that_falls_silent_is_told_like_a_lost_connection(
+    web: Web, web_servers: Callable[[Site], WebServer], managed: Server
+) -> None:
+    page = web.log_in()
+
+    with dump_held_up(managed):
+        hold(page)
+        with web_servers(web.site).silent():
+            see(page.locator("[data-live-lost]"), "No connection to the site. It is tried again in 1 s.")
+        page.locator("[data-live-lost]").wait_for(state="hidden")
+    see_end(page)
+
+
+def test_what_somebody_is_typing_is_not_lost_when_the_operation_ends(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    page.goto("/")
+    with psycopg.connect(url_of(managed), application_name="old report") as holder:
+        holder.execute("LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE")
+        hold(page)
+        reason = page.locator(".held-up").get_by_role("textbox", name="Reason")
+        reason.fill("The report hangs since yest")
+
+    see(page.locator("[data-live-lost]"), "This page is no longer up to date.")
+    number = int(page.url.rstrip("/").split("/")[-2])
+    wait_until(
+        lambda: web.site.ask("Operation.objects.get(pk=number).state", number=number) == "succeeded",
+        30,
+        "the backup did not end",
+        web.site,
+    )
+    page.wait_for_timeout(1500)
+    assert reason.input_value() == "The report hangs since yest"
+    reason.fill("")
+    see_end(page)
+
+
+def test_an_error_of_the_site_is_not_told_as_a_lost_connection(web: Web, managed: Server) -> None:
+    page = web.log_in()
+    web.expected = ("Failed to load resource",)
+
+    with dump_held_up(managed):
+        hold(page)
+        page.route("**/progress/**", lambda route: route.fulfill(status=502))
+        see(page.locator("[data-live-lost]"), "The site answered with an error. It is tried again in 1 s.")
+        page.unroute("**/progress/**")
+        page.locator("[data-live-lost]").wait_for(state="hidden")
+    see_end(page)
+
+
+def test_a_cancel_from_elsewhere_is_seen(web: Web, managed: Server) -> None:
+    page = web.log_in()
+
+    with dump_held_up(managed):
+        hold(page)
+        number = int(page.url.rstrip("/").split("/")[-2])
+        web.site.ask("Operation.objects.get(pk=number).request_cancel('else')", number=number)
+        see(page.locator("h1 .state"), "Cancelled")
+    see(page.locator("main"), "It was cancelled by else.")
 
 
 def test_a_hidden_tab_asks_seldom(web: Web, managed: Server) -> None:

@@ -13,7 +13,6 @@ from deploy.demo import embedded
 from tests.conftest import DEFAULT_MAJOR, url_of
 from tests.end_to_end.cluster import (
     SLOW_IN_STAGING,
-    WORKERS,
     Site,
     contents,
     databases,
@@ -71,19 +70,19 @@ def test_a_cancel_ends_a_restore_within_seconds(site: Site, managed: Server) -> 
     assert site.programs_of(pk) == []
     assert databases(managed) == ["qrdb"]
     assert contents(managed) == before
-    assert site.event(pk)["outcome"] == "untouched"
+    assert site.event(pk)["outcome"] == "cancelled"
 
 
 def test_the_queue_s_time_out_ends_a_program_that_ignores_being_asked(
-    sqlite_site: Site, managed: Server, tmp_path: Path
+    any_site: Site, managed: Server, tmp_path: Path
 ) -> None:
-    site, files = sqlite_site, sqlite_site.files()
+    site, files = any_site, any_site.files()
     programs = embedded.find_bin(DEFAULT_MAJOR)
     stubborn = tmp_path / "pg_dump"
     stubborn.write_text(STUBBORN.format(program=f"{programs}/pg_dump"))
     stubborn.chmod(0o755)
     site.start_cluster(TEST_QUEUE_TIMEOUT="2", POSTGRES_CLIENT_FOLDERS=str(tmp_path))
-    workers = set(site.members())
+    whole = len(site.members())
 
     pk = site.request("backup")
     child = site.wait_for_program(pk, "pg_dump")
@@ -95,8 +94,7 @@ def test_the_queue_s_time_out_ends_a_program_that_ignores_being_asked(
     assert site.files() == files
     assert sessions_of(managed, pk) == 0
     wait_until(lambda: row["pid"] not in site.members(), 10, "the old worker is still there", site)
-    wait_until(lambda: len(site.members()) == len(workers), 10, "no new worker came", site)
-    assert len(workers) == WORKERS + 4
+    wait_until(lambda: len(site.members()) == whole, 10, "no new worker came", site)
     assert site.wait_for(site.request("validate_database"))["state"] == "succeeded"
 
 

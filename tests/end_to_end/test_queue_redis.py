@@ -74,8 +74,10 @@ def redis_server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def site(managed: Server, new_site: Callable[..., Site], redis_server: RedisServer) -> Iterator[Site]:
-    site = new_site(managed, QUEUE_REDIS_URL=redis_server.url)
+def site(
+    managed: Server, new_site: Callable[..., Site], own_database: str, redis_server: RedisServer
+) -> Iterator[Site]:
+    site = new_site(managed, own_database, QUEUE_REDIS_URL=redis_server.url)
     site.start_cluster()
     yield site
     site.stop_cluster()

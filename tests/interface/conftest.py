@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth.models import Group, User
+from django.core.management.color import no_style
+from django.db import connection, models
 from django.test import Client
 from django.utils import timezone
 
@@ -32,6 +35,8 @@ def make_user(role: str) -> User:
     user = User.objects.create_user(role, password="pw", is_staff=True, is_superuser=role == "superuser")
     group = {"itstaff": roles.IT_STAFF, "helpdesk": roles.HELP_DESK}.get(role)
     if group:
+        if not Group.objects.filter(name=group).exists():
+            roles.make_groups(apps)  # a test that commits has emptied the database before
         user.groups.add(Group.objects.get(name=group))
     return user
 
@@ -54,6 +59,13 @@ def staff(log_in: Log_in) -> Client:
     return log_in("itstaff")
 
 
+def count_on(*of: type[models.Model]) -> None:
+    """Numbers that a test has given are left behind: PostgreSQL's sequences do not notice them."""
+    with connection.cursor() as cursor:
+        for statement in connection.ops.sequence_reset_sql(no_style(), list(of)):
+            cursor.execute(statement)
+
+
 def make_backup(name: str = "qrdb_20260525_143022.sql", **changes: Any) -> Backup:
     now = timezone.now()
     facts: dict[str, Any] = {
@@ -69,6 +81,8 @@ def make_backup(name: str = "qrdb_20260525_143022.sql", **changes: Any) -> Backu
         "validated_at": now,
     }
     backup = Backup.objects.create(name=name, **facts | changes)
+    if changes.get("pk"):
+        count_on(Backup)
     BackupCopy.objects.create(backup=backup, location="working")
     return backup
 
@@ -85,7 +99,10 @@ def make_operation(kind: str = "backup", state: str = "succeeded", **changes: An
         "requested_by_name": "itstaff",
         "is_exclusive": kind in Operation.EXCLUSIVE,
     }
-    return Operation.objects.create(kind=kind, state=state, **facts | changes)
+    operation = Operation.objects.create(kind=kind, state=state, **facts | changes)
+    if changes.get("pk"):
+        count_on(Operation)
+    return operation
 
 
 def make_restore(backup: Backup, *, operation_pk: int | None = None, **changes: Any) -> RestoreEvent:
@@ -97,7 +114,10 @@ def make_restore(backup: Backup, *, operation_pk: int | None = None, **changes: 
         "rows_after": {"public.qr_codes": 334},
     }
     operation = make_operation("restore", pk=operation_pk, backup=backup, reason="codes were deleted")
-    return RestoreEvent.objects.create(operation=operation, backup=backup, **facts | changes)
+    event = RestoreEvent.objects.create(operation=operation, backup=backup, **facts | changes)
+    if changes.get("pk"):
+        count_on(RestoreEvent)
+    return event
 
 
 def make_beat() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pty
-import shutil
 import signal
 import stat
 import subprocess
@@ -19,20 +18,20 @@ import psycopg
 import pytest
 
 from backups_app.systems.postgres.connections import Server
-from tests.conftest import url_of
+from tests.conftest import SiteDatabase, url_of
 
 ROOT = Path(__file__).resolve().parents[2]
 Manage = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def environment(managed: Server, tmp_path: Path) -> dict[str, str]:
+def environment(managed: Server, site_database: SiteDatabase, tmp_path: Path) -> dict[str, str]:
     (tmp_path / "backups").mkdir(mode=0o700)
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         "ENV_FILE": os.devnull,
         "SECRET_KEY": "only-for-tests-" + 50 * "x",
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
+        "DATABASE_URL": site_database.url,
         "MANAGED_DATABASE_URL": url_of(managed),
         "BACKUP_LOCATIONS": f"working={tmp_path / 'backups'}",
         "LOG_LEVEL": "ERROR",
@@ -58,8 +57,8 @@ def unmigrated(environment: dict[str, str]) -> Manage:
 
 
 @pytest.fixture
-def manage(unmigrated: Manage, migrated_sqlite: Path, tmp_path: Path) -> Manage:
-    shutil.copyfile(migrated_sqlite, tmp_path / "site.sqlite3")
+def manage(unmigrated: Manage, site_database: SiteDatabase) -> Manage:
+    site_database.migrate()
     return unmigrated
 
 

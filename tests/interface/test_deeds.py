@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
 from backups_app.models import Backup, IncidentNote, Operation
-from tests.interface.conftest import Log_in, make_backup, make_operation, make_restore
+from tests.interface.conftest import Log_in, make_backup, make_operation, make_restore, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -242,12 +243,72 @@ def test_an_incident_note_is_added_and_never_empty(staff: Client) -> None:
     event = make_restore(make_backup())
     url = f"/backups_app/restoreevent/{event.pk}/note/"
 
-    staff.post(url, {"text": " "})
+    empty = staff.post(url, {"text": " "})
     staff.post(url, {"text": "The import had run <twice>."})
 
     note = IncidentNote.objects.get()
+    assert "Write something first." in empty.content.decode()
     assert (note.author_name, note.text) == ("itstaff", "The import had run <twice>.")
     assert "&lt;twice&gt;" in staff.get(f"/backups_app/restoreevent/{event.pk}/change/").content.decode()
+
+
+def test_a_note_that_is_too_long_is_not_lost(staff: Client) -> None:
+    event = make_restore(make_backup())
+    text = "The import had run twice.\r\n" * 200
+
+    answer = staff.post(f"/backups_app/restoreevent/{event.pk}/note/", {"text": text})
+
+    page = answer.content.decode()
+    assert answer.status_code == 422
+    assert "This is too long: 5199 characters; at most 4000." in page
+    assert page.count("The import had run twice.") == 200
+    assert not IncidentNote.objects.exists()
+
+
+@pytest.mark.parametrize(("lines", "is_kept"), [(2000, True), (2001, False)])
+def test_a_line_break_counts_once(staff: Client, lines: int, is_kept: bool) -> None:
+    event = make_restore(make_backup())
+
+    staff.post(f"/backups_app/restoreevent/{event.pk}/note/", {"text": "\r\n".join("x" * lines) + "x"})
+
+    assert IncidentNote.objects.exists() is is_kept
+
+
+def test_a_reason_that_is_too_long_is_told_as_that(staff: Client) -> None:
+    answer = staff.post("/backups_app/operation/api/stop/", {"reason": "x" * 501}, follow=True)
+
+    assert told(answer) == "This is too long: 501 characters; at most 500."
+
+
+@pytest.mark.parametrize(
+    ("state", "why"),
+    [
+        ({"state": "corrupt"}, "No copy of it is known to be intact."),
+        ({"state": "missing"}, "No copy of it is known to be intact."),
+        ({"location": "given-up"}, "No copy of it is known to be intact."),
+        ({}, ""),
+    ],
+)
+def test_a_download_is_offered_only_where_there_is_something_to_hand_out(
+    staff: Client, stored: Backup, state: dict[str, str], why: str
+) -> None:
+    stored.copies.update(**state)
+
+    page = staff.get(f"/backups_app/backup/{stored.pk}/change/").content.decode()
+
+    assert (f'action="/backups_app/backup/{stored.pk}/download/"' in page) is not bool(why)
+    assert why in page
+
+
+def test_a_message_begins_as_it_was_written(staff: Client) -> None:
+    gone = make_backup(removed_at=timezone.now())
+    chosen = {"action": "validate_backups", "_selected_action": [gone.pk]}
+
+    one = staff.post(f"/backups_app/backup/{gone.pk}/validate/", follow=True).content.decode()
+    many = staff.post("/backups_app/backup/", chosen, follow=True).content.decode()
+
+    for page in (one, many):
+        assert f"The backup {gone.name} has been removed.</li>" in page
 
 
 def test_a_download_is_streamed_as_an_attachment_and_written_to_the_trail(
@@ -306,46 +367,27 @@ def test_the_export_holds_what_the_list_shows_and_no_formula(staff: Client) -> N
     assert "attachment" in answer.headers["Content-Disposition"]
 
 
-def test_the_progress_of_an_operation_tells_only_what_is_new(staff: Client) -> None:
-    operation = make_operation(
-        "backup", "running", progress_done=600, progress_total=1200, progress_unit="rows", current_step="Dump"
-    )
-    operation.note("first")
-    shown = operation.steps.get().pk
-    operation.note("second", seconds=2.5)
+@pytest.mark.parametrize(("wanted", "is_found"), [("qrdb_2026", True), ("ITST", True), ("nobody", False)])
+def test_the_audit_history_is_searched_by_person_and_by_backup(
+    staff: Client, wanted: str, is_found: bool
+) -> None:
+    operation = make_operation(backup=make_backup(), requested_by_name="itstaff")
 
-    report = staff.get(f"/backups_app/operation/{operation.pk}/progress/?after={shown}").json()
+    page = staff.get(f"/backups_app/operation/?q={wanted}").content.decode()
 
-    assert (report["state"], report["percent"], report["step"]) == ("running", 50, "Dump")
-    assert report["amount"] == "600 of 1,200 rows"
-    assert [(step["what"], step["seconds"]) for step in report["steps"]] == [("second", "2.5 s")]
+    assert (f"/backups_app/operation/{operation.pk}/change/" in page) is is_found
 
 
-def test_where_nothing_is_known_the_bar_is_honest(staff: Client) -> None:
-    operation = make_operation("backup", "running")
+def test_a_superuser_makes_somebody_it_staff(log_in: Log_in) -> None:
+    client, somebody = log_in("superuser"), make_user("helpdesk")
+    page = f"/auth/user/{somebody.pk}/change/"
+    staff = Group.objects.get(name="IT staff")
 
-    report = staff.get(f"/backups_app/operation/{operation.pk}/progress/").json()
-    page = staff.get(f"/backups_app/operation/{operation.pk}/change/").content.decode()
-
-    assert report["percent"] is None
-    assert '<progress max="100" aria' in page
-
-
-def test_a_bar_beyond_its_estimate_claims_no_share(staff: Client) -> None:
-    operation = make_operation(
-        "backup", "running", progress_done=1300, progress_total=1200, progress_unit="rows"
+    assert 'type="checkbox" name="groups"' in client.get(page).content.decode()
+    answer = client.post(
+        page, {"username": "helpdesk", "is_active": "on", "is_staff": "on", "groups": [staff.pk]}
     )
 
-    report = staff.get(f"/backups_app/operation/{operation.pk}/progress/").json()
-
-    assert report["percent"] is None
-    assert report["amount"] == "1,300 rows so far"
-
-
-def test_an_error_can_be_opened_whole_and_shows_no_markup(log_in: Log_in) -> None:
-    operation = make_operation("backup", "failed", error="It broke.", error_detail="pg_dump: <error>")
-
-    page = log_in("helpdesk").get(f"/backups_app/operation/{operation.pk}/change/").content.decode()
-
-    assert "It broke." in page
-    assert "pg_dump: &lt;error&gt;" in page
+    assert answer.status_code == 302
+    assert somebody.groups.get() == staff
+    assert User.objects.get(pk=somebody.pk).has_perm("backups_app.restore_backup")

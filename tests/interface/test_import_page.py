@@ -40,6 +40,7 @@ def test_what_was_found_is_shown_and_can_be_imported(staff: Client, folder: Path
 
     assert "qrdb_20250101_030405.sql" in page
     assert "notes.txt" not in page
+    assert "An imported backup stays for as long as a safety backup does" in page
     asked = Operation.objects.get(kind="import")
     assert answer.headers["Location"] == f"/backups_app/operation/{asked.pk}/change/"
     assert asked.parameters == {"dry_run": False}

@@ -17,7 +17,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from backups_app import schedules
-from backups_app.models import Backup, BackupCopy
+from backups_app.models import Backup, BackupCopy, WorkerBeat
 from backups_app.presentation import morning, surroundings
 from backups_app.presentation.morning import Finding, Severity
 from backups_app.presentation.standing import standing
@@ -149,6 +149,13 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         "1 copy is missing or damaged.",
     ),
     (
+        "unreadable copy",
+        "copies",
+        Severity.WARNING,
+        lambda backup: BackupCopy.objects.create(backup=backup, location="second", state="unreadable"),
+        "1 copy could not be read.",
+    ),
+    (
         "waiting copy",
         "copies",
         Severity.WARNING,
@@ -233,6 +240,20 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         Severity.WARNING,
         lambda _: make_operation("backup_site", "failed", error="working is full."),
         "working is full.",
+    ),
+    (
+        "site backup in one place only",
+        "schedules",
+        Severity.WARNING,
+        lambda _: make_operation("backup_site", result={"warnings": ["second does not answer."]}),
+        "The last backup of the site's own database: second does not answer.",
+    ),
+    (
+        "worker dead since before the clock was set back",
+        "worker",
+        Severity.CRITICAL,
+        lambda _: WorkerBeat.objects.update(at=timezone.now() + DAY),
+        "No worker is alive",
     ),
     (
         "invalid database",

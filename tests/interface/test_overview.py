@@ -19,6 +19,13 @@ from backups_app.systems.api_container import ContainerState
 from tests.interface.conftest import Log_in, make_backup, make_beat, make_operation, make_restore
 
 pytestmark = pytest.mark.django_db
+LONG_AGO = timezone.now() - timedelta(days=60)
+NO_SERVER = "PostgreSQL at db:5432 cannot be reached: check that it runs."
+UNREACHABLE: dict[str, Any] = {
+    "blame": "database",
+    "error": f"The database is not valid. Connection: {NO_SERVER}",
+    "result": {"checks": [{"name": "connection", "outcome": "failed", "message": NO_SERVER}]},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +70,9 @@ def test_the_age_of_the_last_validated_backup_comes_first(staff: Client) -> None
         (lambda: make_backup(created_at=timezone.now() - timedelta(days=2)), "too old"),
         (lambda: make_operation("backup", "failed", error="second is full."), "second is full."),
         (lambda: make_operation("validate_database", "failed", blame="database"), "not valid"),
+        (lambda: make_operation("validate_database", "failed", **UNREACHABLE), "cannot be reached"),
+        (lambda: make_backup(created_at=LONG_AGO, validated_at=None), "no validated backup"),
+        (lambda: make_backup(created_at=LONG_AGO, damage="cut short"), "no validated backup"),
         (lambda: make_restore(make_backup(), outcome="rolled_back"), "did not succeed: Rolled back"),
         (lambda: make_restore(make_backup(), outcome="untouched"), "live data untouched"),
     ],
@@ -75,6 +85,29 @@ def test_what_is_wrong_is_a_banner_with_the_way_out(
     (found,) = [banner for banner in staff.get("/").context["banners"] if told in banner.text]
 
     assert staff.get(found.url).status_code == 200
+
+
+def test_the_share_of_successes_leads_to_every_failure(staff: Client) -> None:
+    for state in ("failed", "interrupted", "expired", "succeeded"):
+        make_operation("backup", state)
+
+    page = staff.get("/").content.decode()
+    address = "/backups_app/operation/?kind__exact=backup&days=30&state__in=expired,failed,interrupted"
+
+    assert address.replace("&", "&amp;") in page
+    assert staff.get(address).context["cl"].result_count == 3
+
+
+def test_what_failed_before_the_thirty_days_is_not_among_them(staff: Client) -> None:
+    midnight = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    for days, state in ((29, "failed"), (30, "failed"), (400, "failed"), (0, "succeeded")):
+        when = midnight - timedelta(days=days) + timedelta(minutes=1)
+        make_operation("backup", state, created_at=when)
+
+    card = cards(staff)["Backups, 30 days"]
+
+    assert card.detail == "1 of 2 failed"
+    assert staff.get(card.url).context["cl"].result_count == 1
 
 
 def test_a_success_after_a_failure_ends_the_banner(staff: Client) -> None:
@@ -118,19 +151,69 @@ class Container:
     [
         (ContainerState(True, False, "exited"), "stopped"),
         (ContainerState(False, False, "missing"), "its container is missing"),
-        (ContainerProblem("Docker does not answer."), "Docker does not answer."),
     ],
 )
 def test_an_api_that_is_down_is_told(
-    staff: Client, monkeypatch: pytest.MonkeyPatch, state: ContainerState | Exception, told: str
+    log_in: Log_in, monkeypatch: pytest.MonkeyPatch, state: ContainerState, told: str
 ) -> None:
     monkeypatch.setattr(surroundings.config, "api", lambda: Container(state))
     surroundings.cache.clear()
+    staff = log_in("itstaff")
+
+    (found,) = [one for one in staff.get("/").context["banners"] if one.text.startswith("The API is down")]
+    page = staff.get("/").content.decode()
+    way_out = {role: log_in(role).get(found.url).content.decode() for role in ("itstaff", "helpdesk")}
+    surroundings.cache.clear()
+
+    assert told in found.text
+    assert f'href="{found.url}"' in page
+    assert '<details class="card api" id="api" open>' in page
+    assert 'id="api"' in way_out["itstaff"]
+    assert 'id="api"' not in way_out["helpdesk"]
+
+
+def test_an_api_that_nobody_can_ask_about_is_not_called_down(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = Container(ContainerProblem("The Docker Engine does not answer."))
+    monkeypatch.setattr(surroundings.config, "api", lambda: silent)
+    surroundings.cache.clear()
+
+    card, found = cards(staff)["API"], banners(staff)
+    checks = {one.name: one for one in staff.get("/morning-check/").context["findings"]}
+    surroundings.cache.clear()
+
+    assert not [text for text in found if "API" in text]
+    assert (card.value, card.tone, card.detail) == ("not known", "warn", "The Docker Engine does not answer.")
+    assert checks["api"].message.startswith("Docker cannot be asked how the API is: The Docker Engine")
+    assert checks["api"].severity.tone == "warn"
+    assert staff.get(checks["api"].url).status_code == 200
+
+
+def test_an_api_that_is_owed_a_start_is_an_alarm_even_when_nobody_can_ask_about_it(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surroundings.config, "api", lambda: Container(ContainerProblem("No answer.")))
+    surroundings.cache.clear()
+    make_operation("restore", "interrupted", pk=7, api_stop_intended=True)
 
     found = banners(staff)
     surroundings.cache.clear()
 
-    assert [text for text in found if text.startswith("The API is down") and told in text]
+    assert [text for text in found if text.startswith("Restore 7 stopped the API")]
+
+
+def test_an_api_that_is_not_well_does_not_lead_to_a_corrupt_database(
+    staff: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Container(ContainerState(True, True, "running", "unhealthy"))
+    monkeypatch.setattr(surroundings.config, "api", lambda: running)
+    surroundings.cache.clear()
+
+    (found,) = [one for one in staff.get("/").context["banners"] if "health check" in one.text]
+    surroundings.cache.clear()
+
+    assert found.url == "/runbooks/api-down/"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +266,65 @@ def test_an_api_that_an_operation_stopped_is_no_alarm(staff: Client, monkeypatch
 def test_with_no_backup_yet_the_page_says_what_to_do(log_in: Log_in) -> None:
     assert "Click “Back up now”" in log_in("itstaff").get("/").content.decode()
     assert "Ask the IT staff" in log_in("helpdesk").get("/").content.decode()
+
+
+@pytest.mark.parametrize("state", ["cancelled", "failed"])
+def test_it_says_so_still_when_the_first_one_came_to_nothing(staff: Client, state: str) -> None:
+    make_operation("backup", state, error="x")
+
+    page = staff.get("/").content.decode()
+
+    assert "Click “Back up now”" in page
+    assert '<svg class="chart"' not in page
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_while_the_first_one_is_made_it_does_not_ask_for_another(staff: Client, state: str) -> None:
+    make_operation("backup", state)
+
+    assert "There is no backup yet." not in staff.get("/").content.decode()
+
+
+@pytest.mark.parametrize("changes", [{"validated_at": None}, {"damage": "cut short"}])
+def test_a_backup_that_is_no_good_is_not_called_none(staff: Client, changes: dict[str, Any]) -> None:
+    make_backup(created_at=LONG_AGO, **changes)
+
+    assert "There is no backup yet." not in staff.get("/").content.decode()
+
+
+def test_a_chart_without_anything_in_it_is_not_drawn(staff: Client) -> None:
+    make_backup(seconds=None)
+
+    assert [chart["name"] for chart in staff.get("/").context["charts"]] == ["size"]
+
+
+def test_the_last_backup_and_the_next_run_have_their_moments_with_utc_on_hover(staff: Client) -> None:
+    backup = make_backup()
+
+    found = cards(staff)
+
+    assert words.moment(backup.created_at) in found["Last validated backup"].detail
+    assert "UTC" in found["Next scheduled run"].detail
+
+
+def test_a_database_that_is_away_is_not_called_sick(staff: Client) -> None:
+    check = make_operation("validate_database", "failed", **UNREACHABLE)
+
+    (found,) = [one for one in staff.get("/").context["banners"] if "live database" in one.text]
+
+    assert cards(staff)["Database"].value == "cannot be reached"
+    assert found.text == f"The live database cannot be reached: {NO_SERVER}"
+    assert found.url == f"/backups_app/operation/{check.pk}/change/"
+
+
+def test_an_empty_audit_history_says_what_to_do(log_in: Log_in) -> None:
+    staff = log_in("itstaff").get("/backups_app/operation/").content.decode()
+    desk = log_in("helpdesk").get("/backups_app/operation/").content.decode()
+
+    for page in (staff, desk):
+        assert "Nothing has been asked for yet." in page
+    assert "Begin with a backup" in staff
+    assert "Begin with a backup" not in desk
 
 
 def test_each_day_links_to_its_own_backups(staff: Client) -> None:

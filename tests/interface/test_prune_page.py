@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
+from backups_app.admin import pruning
 from backups_app.models import Backup, Operation
+from backups_app.operations import places
+from backups_app.systems.vault.local import LocalLocation
 from tests.interface.conftest import make_backup
 
 PAGE = "/backups_app/backup/prune/"
@@ -53,6 +57,36 @@ def test_while_it_is_frozen_there_is_no_button(staff: Client, three: None) -> No
 
     assert "Nothing is removed while the last backup has failed" in page
     assert "Remove 1 backup" not in page
+
+
+def test_a_location_that_does_not_answer_is_said_and_the_page_comes_back(
+    staff: Client, three: None, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.BACKUP_LOCATIONS += f",dead={settings.BACKUP_LOCATIONS.partition('=')[2]}/nothing-here"
+    names = LocalLocation.names
+    hangs = threading.Event()
+
+    def silent(location: LocalLocation) -> Any:
+        return hangs.wait(60) if location.alias == "dead" else names(location)
+
+    monkeypatch.setattr(LocalLocation, "names", silent)
+    monkeypatch.setattr(places, "LOOK_SECONDS", 0.2)
+    page = staff.get(PAGE).content.decode()
+    hangs.set()
+
+    assert "did not answer in time. What lies there alone is kept." in page
+    assert "Remove 1 backup" in page
+
+
+def test_what_the_page_has_no_room_for_is_counted(
+    staff: Client, three: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pruning, "SHOWN", 1)
+
+    page = staff.get(PAGE).content.decode()
+
+    assert "And 1 older one: manage.py prune --dry-run lists it too." in page
+    assert "Remove 1 backup" in page
 
 
 def test_a_wrong_setting_is_said_on_the_page(staff: Client, three: None, settings: Settings) -> None:

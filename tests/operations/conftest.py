@@ -77,8 +77,8 @@ def at_step(monkeypatch: pytest.MonkeyPatch) -> Any:
         real = Journal.stage
 
         @contextmanager
-        def stage(journal: Journal, step: str) -> Iterator[None]:
-            with real(journal, step):
+        def stage(journal: Journal, step: str, **options: Any) -> Iterator[None]:
+            with real(journal, step, **options):
                 if step.startswith(name):
                     work(journal)
                 yield

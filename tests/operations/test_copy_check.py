@@ -12,9 +12,10 @@ from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
+from backups_app.errors import StorageProblem
 from backups_app.models import Backup, BackupCopy, Operation
 from backups_app.operations import copy_check
-from backups_app.systems.vault import LocalLocation
+from backups_app.systems.vault import LocalLocation, Stored
 from tests.operations.site import Site, change_bytes
 
 
@@ -81,6 +82,45 @@ def test_a_damaged_copy_stays_until_its_replacement_was_read_back(
     assert operation.result["waiting"] == [f"{backup.name} in second"]
     assert (site.second / backup.name).read_bytes() == damaged
     assert states(backup) == {"working": "stored", "second": "corrupt"}
+
+
+def test_a_copy_that_cannot_be_read_where_others_can_is_replaced(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup, real = site.backup(), LocalLocation.digest
+    broken = (site.second / backup.name).stat().st_ino
+
+    def digest(self: LocalLocation, name: str, **options: Any) -> Stored:
+        if (self.folder / name).stat().st_ino == broken:
+            raise StorageProblem("It cannot be read: Input/output error.")
+        return real(self, name, **options)
+
+    monkeypatch.setattr(LocalLocation, "digest", digest)
+
+    operation = site.check_copies()
+
+    assert operation.state == "succeeded"
+    assert operation.result["repaired"] == [f"{backup.name} in second"]
+    assert operation.steps.filter(what__contains="Input/output error", level="warning").exists()
+    assert (site.second / backup.name).stat().st_ino != broken
+    assert states(backup) == {"working": "stored", "second": "stored"}
+
+
+@pytest.mark.parametrize("text", [None, "no JSON"])
+def test_a_damaged_copy_that_was_found_before_is_ours_without_its_description_too(
+    site: Site, text: str | None
+) -> None:
+    backup = site.backup()
+    flip(site.working / backup.name)
+    (site.working / f"{backup.name}.json").unlink()
+    if text:
+        (site.working / f"{backup.name}.json").write_text(text)
+    assert site.validate(backup).state == "succeeded"
+    assert states(backup) == {"working": "corrupt", "second": "stored"}
+
+    operation = site.check_copies()
+
+    assert operation.result["repaired"] == [f"{backup.name} in working"]
 
 
 def test_a_backup_without_any_intact_copy_is_said_and_the_others_are_repaired(site: Site) -> None:

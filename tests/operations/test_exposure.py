@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from backups_app.operations.exposure import Exposure, in_words
+from backups_app.operations.preview import compare_rows, look_at_live
 from tests.operations.site import Site
 
 SOME = "SELECT id FROM qr_codes ORDER BY id LIMIT 3"
@@ -58,6 +59,62 @@ def test_what_was_deleted_is_told_apart_from_what_came(
     found = exposure(one_folder)
 
     assert found == Exposure(backup.name, scans=2, codes=0, deleted_scans=scans, deleted_codes=3)
+
+
+def test_a_restore_tells_what_would_go_apart_from_what_would_come_back(
+    one_folder: Site, owner: psycopg.Connection[Any]
+) -> None:
+    """As many came as went: the difference of the rows is none, and yet both are lost."""
+    backup = one_folder.backup()
+    owner.execute("DELETE FROM scan_logs WHERE id IN (SELECT id FROM scan_logs ORDER BY id LIMIT 2)")
+    scan(owner, 2)
+
+    live = look_at_live(since=backup.snapshot_at)
+    then = {table: facts["rows"] for table, facts in (backup.manifest or {})["tables"].items()}
+    changes = {change.table: change for change in compare_rows(live.rows, then, live.growth)}
+
+    scans = changes["public.scan_logs"]
+    assert (scans.difference, scans.lost, scans.regained) == (0, 2, 2)
+    codes = changes["public.qr_codes"]
+    assert (codes.difference, codes.lost, codes.regained) == (0, 0, 0)
+
+
+def test_one_connection_answers_all_that_a_page_asks(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = one_folder.backup()
+    opened: list[object] = []
+    original = psycopg.connect
+
+    def connect(*words: Any, **more: Any) -> Any:
+        opened.append(more)
+        return original(*words, **more)
+
+    monkeypatch.setattr(psycopg, "connect", connect)
+
+    live = look_at_live(since=backup.snapshot_at)
+
+    assert len(opened) == 1
+    assert (live.trouble, live.revision, live.problems) == ("", "8d13a4dfeb1d", ())
+    assert live.rows is not None
+    assert live.rows["public.qr_codes"] == live.growth["qr_codes"].total == 334
+
+
+def test_what_is_known_is_told_when_the_rest_cannot_be_had(
+    one_folder: Site, owner: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who holds a table keeps the rows from being counted, and nothing else from being told."""
+    from backups_app.operations import preview
+
+    monkeypatch.setattr(preview, "COUNTING_SECONDS", 0.5)
+    backup = one_folder.backup()
+
+    with one_folder.locked("scan_logs"):
+        live = look_at_live(since=backup.snapshot_at)
+
+    assert live.facts is not None
+    assert (live.revision, live.rows) == ("8d13a4dfeb1d", None)
+    assert "Counting the live rows was given up after 0.5 seconds." in live.trouble
 
 
 def test_the_trail_says_it_in_words(one_folder: Site, owner: psycopg.Connection[Any]) -> None:

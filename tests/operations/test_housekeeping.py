@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.utils import timezone
 from backups_app import tasks
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import housekeeping
+from backups_app.systems import vault
 from backups_app.systems.postgres import swap
 from tests.operations.site import WHO, Site
 
@@ -26,6 +28,12 @@ def dead(operation: Operation, **changes: Any) -> Operation:
     long_ago = timezone.now() - timedelta(minutes=3)
     Operation.objects.filter(pk=operation.pk).update(heartbeat_at=long_ago, **changes)
     return claimed
+
+
+def aged(path: Path, hours: int) -> None:
+    """Nobody has written to it for so long."""
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
 
 
 def test_a_silent_operation_is_interrupted_once_and_never_started_again(one_folder: Site) -> None:
@@ -92,12 +100,10 @@ def test_the_sessions_and_the_staging_database_of_a_dead_worker_go(one_folder: S
 
 def test_the_half_file_of_a_dead_backup_goes_and_a_recorded_one_stays(one_folder: Site) -> None:
     backup = one_folder.backup()
-    half = one_folder.working / ".qrdb_20250525_143022.sql.part"
+    half = one_folder.working / ".qrdb_20250525_143023.sql.part"
     half.write_text("half")
     unrecorded = one_folder.working / "qrdb_20250525_143023.sql"
     unrecorded.write_text("named, but its record was never written")
-    long_ago = time.time() - 60
-    os.utime(half, (long_ago, long_ago))
     leftovers = [
         {"what": "file", "name": name, "location": "working"} for name in (unrecorded.name, backup.name)
     ]
@@ -106,6 +112,48 @@ def test_the_half_file_of_a_dead_backup_goes_and_a_recorded_one_stays(one_folder
     housekeeping.keep_house()
 
     assert one_folder.files() == {backup.name, f"{backup.name}.json"}
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(1, True), (25, False)])
+def test_what_may_be_another_sites_unfinished_work_goes_after_a_day_alone(
+    one_folder: Site, hours: int, stays: bool
+) -> None:
+    ours = one_folder.working / f".{one_folder.backup().name}.0123abcd.part"
+    theirs = one_folder.working / ".qrdb_20250525_143022.sql.part"
+    for path in (ours, theirs):
+        path.write_text("half")
+        aged(path, hours)
+
+    housekeeping.keep_house()
+
+    assert (ours.exists(), theirs.exists()) == (False, stays)
+    theirs.unlink(missing_ok=True)
+
+
+def test_what_a_killed_fetch_left_goes_with_its_operation_and_else_after_a_day(one_folder: Site) -> None:
+    def fetched(hours: int) -> Path:
+        folder = vault.scratch_path(one_folder.working)
+        vault.make_scratch(folder)
+        (folder / "a_20250525_143022.sql").write_text("fetched")
+        for path in (folder / "a_20250525_143022.sql", folder):
+            aged(path, hours)
+        return folder
+
+    recorded, fresh, old = fetched(0), fetched(1), fetched(25)
+    foreign = one_folder.working / "qradmin-scratch-theirs"
+    foreign.mkdir()
+    aged(foreign, 25)
+    linked = vault.scratch_path(one_folder.working)
+    linked.symlink_to(foreign)
+    dead(tasks.request_backup(**WHO), leftovers=[{"what": "folder", "name": str(recorded)}])
+
+    housekeeping.keep_house()
+
+    left = sorted(path for path in (recorded, fresh, old, foreign, linked) if path.exists())
+    assert left == sorted([fresh, foreign, linked])
+    vault.remove_scratch(fresh)
+    linked.unlink()
+    foreign.rmdir()
 
 
 def test_a_file_of_no_backup_is_never_removed(one_folder: Site) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from backups_app import config
@@ -80,6 +81,7 @@ def test_of_two_different_files_of_one_name_one_is_adopted_and_the_other_left_fo
 
     operation = site.import_found()
     copy = Backup.objects.get(name=OLD).copies.get(location="second")
+    Backup.objects.update(imported_at=timezone.now() - timedelta(days=8))
     site.backup()
     site.backup()
 
@@ -180,7 +182,11 @@ def test_a_backup_of_another_system_of_the_same_kind_is_left_alone(site: Site, s
     )
 
 
-@pytest.mark.parametrize("text", ["{}", "no JSON", '{"format": 1}', '{"format": 2}', "[]", "\udcff"])
+@pytest.mark.parametrize(
+    "text",
+    ["{}", "no JSON", '{"format": 1}', '{"format": 2}', "[]", "\udcff", "[" * 100_000],
+    ids=["empty", "no JSON", "no facts", "newer", "a list", "no UTF-8", "deep"],
+)
 def test_a_description_that_cannot_be_understood_does_not_keep_a_file_out(site: Site, text: str) -> None:
     old_dump(site, site.working / OLD)
     (site.working / f"{OLD}.json").write_bytes(text.encode(errors="surrogateescape"))
@@ -189,6 +195,38 @@ def test_a_description_that_cannot_be_understood_does_not_keep_a_file_out(site: 
 
     assert operation.result["adopted"] == [OLD]
     assert Backup.objects.get(name=OLD).manifest is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"created_by": "\ud800"},
+        {"created_by": "a\0b"},
+        {"created_at": "0001-01-01T00:00:00+14:00"},
+        {"proven_at": "2026-01-01T00:00:00"},
+        {"proof": {"seconds": float("inf")}},
+        {"rows": 10**30},
+    ],
+    ids=lambda told: next(iter(told)),
+)
+def test_a_description_of_this_file_that_no_record_could_hold_is_left_aside(
+    site: Site, told: dict[str, Any]
+) -> None:
+    backup, other = site.backup(), site.backup()
+    for folder in (site.working, site.second):
+        sidecar = folder / f"{backup.name}.json"
+        facts = json.loads(sidecar.read_text())
+        for table in facts["manifest"]["tables"].values():
+            table["rows"] = told.get("rows", table["rows"])
+        sidecar.write_text(json.dumps(facts | told))
+    forget_everything()
+
+    operation = site.import_found()
+
+    assert operation.state == "succeeded", operation.error
+    assert operation.result["adopted"] == sorted([backup.name, other.name])
+    adopted = Backup.objects.get(name=backup.name)
+    assert (adopted.origin, adopted.manifest) == ("imported", None)
 
 
 def test_a_description_that_does_not_fit_its_file_is_said_and_the_file_is_judged_by_itself(

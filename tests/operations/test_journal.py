@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.utils import timezone, translation
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
-from backups_app.errors import BadBackup, ClaimLost, QradminError, ServerUnavailable
+from backups_app.errors import BadBackup, Cancelled, ClaimLost, QradminError, ServerUnavailable
 from backups_app.models import Operation, Step
 from backups_app.operations import journal as journal_module
 from backups_app.operations.journal import Journal, open_journal, patiently
@@ -54,6 +54,85 @@ def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
             wrappers.enter_context(connection.execute_wrapper(refuse))  # this thread's connection alone
 
         yield go
+
+
+def test_the_step_in_which_it_broke_stands_before_the_error(operation: Operation) -> None:
+    with open_journal(operation) as journal:
+        with suppress(BadBackup), journal.stage("One of many"):
+            raise BadBackup("left alone")
+        with journal.stage("The whole"), journal.stage("Restore into it"):
+            try:
+                raise OSError("no such file")
+            except OSError as cause:
+                raise BadBackup("It is truncated.") from cause
+
+    told = [(step.level, step.what) for step in operation.steps.all()]
+    assert told == [("error", "Restore into it"), ("error", "It is truncated.")]
+    assert operation.steps.get(what="Restore into it").detail["seconds"] >= 0
+
+
+def test_the_step_that_ended_the_work_is_named_whatever_broke_while_it_was_cleaned_up(
+    operation: Operation,
+) -> None:
+    with open_journal(operation) as journal:
+        try:
+            with journal.stage("Dump"):
+                raise BadBackup("It is truncated.")
+        finally:
+            with suppress(ServerUnavailable), journal.stage("Start the API"):
+                raise ServerUnavailable("It does not come up.")
+
+    told = [(step.level, step.what) for step in operation.steps.all()]
+    assert told == [("error", "Dump"), ("error", "It is truncated.")]
+
+
+def test_a_step_whose_failure_was_told_is_not_told_again_with_what_came_of_it(operation: Operation) -> None:
+    with open_journal(operation) as journal:
+        try:
+            with journal.stage("Start the API"):
+                raise BadBackup("It is unwell.")
+        except BadBackup as error:
+            journal.note_end(error, "So it goes back.", "error", log="last lines")
+            with journal.stage("Swap back"):
+                pass
+            raise BadBackup("It went back.") from error
+
+    told = [step.what for step in operation.steps.all()]
+    assert told == ["Start the API", "So it goes back.", "Swap back", "It went back."]
+    assert operation.steps.get(what="So it goes back.").detail == {"log": "last lines"}
+
+
+@pytest.mark.parametrize("error", [None, BadBackup("left alone")], ids=["done", "broken"])
+def test_a_step_that_has_ended_is_no_longer_the_present_one(
+    operation: Operation, error: BadBackup | None
+) -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(Operation.objects.values_list("current_step", flat=True).get(pk=operation.pk))
+
+    with open_journal(operation) as journal:
+        with journal.stage("The whole"):
+            with suppress(BadBackup), journal.stage("A part"):
+                look()
+                if error:
+                    raise error
+            look()
+        look()
+
+    assert seen == ["A part", "The whole", ""]
+
+
+def test_what_has_to_come_back_begins_although_the_work_has_to_end(operation: Operation) -> None:
+    with open_journal(operation) as journal:
+        assert operation.request_cancel("tester")
+        journal._look()
+        with suppress(Cancelled), journal.stage("Dump"):
+            raise AssertionError("it was meant to end")
+        with journal.stage("Start the API", is_endable=False):
+            pass
+
+    assert [step.what for step in operation.steps.all()] == ["Start the API"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +319,7 @@ def test_a_claim_is_silent_only_after_two_minutes(operation: Operation) -> None:
     assert Operation.objects.silent(now + timedelta(seconds=121)).get() == operation
 
 
-def test_the_trail_is_in_the_site_s_language_whoever_asks(one_folder: Site) -> None:
+def test_the_trail_is_english_whoever_asks(one_folder: Site) -> None:
     with translation.override("de"):
         operation = one_folder.attempt(tasks.request_prune(**WHO))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pytest_django.fixtures import Settings
 
 from backups_app.models import Backup
+from backups_app.operations import housekeeping
 from backups_app.systems.vault.objects import ObjectLocation
-from tests.object_store import KEY, authentication, held, relayed, unfinished
+from tests.object_store import KEY, accepted_key, authentication, held, relayed, unfinished
 from tests.operations.site import Site, change_bytes
 
 ELSEWHERE = "http://127.0.0.1:1"
@@ -91,7 +93,7 @@ def test_a_damaged_local_copy_is_restored_from_the_bucket_and_then_repaired(
     assert remote.rows() == before
     assert f"{backup.name} in working" in checked.result["repaired"]
     assert (remote.working / backup.name).read_bytes() == whole
-    assert not [path.name for path in remote.working.iterdir() if path.name.startswith("qradmin-")]
+    assert not [path.name for path in remote.working.iterdir() if path.name.startswith("qradmin-scratch-")]
 
 
 def test_a_damaged_object_is_replaced_from_the_folder(remote: Site, bucket: Any) -> None:
@@ -103,6 +105,25 @@ def test_a_damaged_object_is_replaced_from_the_folder(remote: Site, bucket: Any)
     assert operation.result["repaired"] == [f"{backup.name} in far"]
     assert held(bucket) == [f"qr/prod/{backup.name}", f"qr/prod/{backup.name}.json"]
     assert remote.validate(backup).result["copies"] == {"working": "stored", "far": "stored"}
+
+
+def test_a_connection_that_is_cut_once_costs_no_second_upload(
+    remote: Site, settings: Settings, store_url: str, at: Callable[..., None]
+) -> None:
+    settings.BACKUP_COMPRESSION = "none"
+    backup = remote.backup()
+    with relayed(store_url) as relay:
+        relay.cut_download_after, relay.cuts = 100_000, 1
+        at(relay.url)
+
+        operation = remote.check_copies()
+
+        assert relay.cuts == 0
+        assert relay.uploaded < backup.size / 10
+    assert (operation.result["intact"], operation.result["repaired"]) == (2, [])
+    assert states(backup) == {"working": "stored", "far": "stored"}
+    assert operation.steps.filter(what__contains="broke off the connection").count() == 1
+    assert not operation.steps.filter(what__startswith="Replace").exists()
 
 
 def test_a_store_that_is_down_keeps_no_backup_from_being_made_and_gets_it_later(
@@ -161,6 +182,19 @@ def test_a_store_that_refuses_is_said_in_one_sentence(
     assert held(bucket) == []
 
 
+def test_a_location_has_a_key_of_its_own(
+    remote: Site, settings: Settings, store_url: str, bucket: Any, impatient: None
+) -> None:
+    settings.S3_ACCESS_KEY, settings.S3_SECRET_KEY = "AKIAOFANOTHER", "of-another-store"
+    settings.S3_KEYS = {"far": (*accepted_key(store_url), "")}
+
+    with authentication(store_url):
+        operation = remote.try_backup()
+
+    assert operation.result.get("warnings", []) == []
+    assert len(held(bucket)) == 2
+
+
 def test_a_wrong_key_is_said(
     remote: Site, settings: Settings, store_url: str, bucket: Any, impatient: None
 ) -> None:
@@ -198,6 +232,27 @@ def test_a_connection_cut_in_the_middle_of_an_upload_is_a_copy_that_waits(
 
     assert states(backup) == {"working": "stored", "far": "stored"}
     assert remote.validate(backup).state == "succeeded"
+
+
+def test_an_upload_of_another_site_into_the_same_bucket_is_left_alone(
+    remote: Site, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = remote.backup()
+    theirs, ours = "qr/prod/theirs_20250525_143022.sql", f"qr/prod/.{backup.name}.0123abcd.part"
+    for key in (theirs, ours):
+        bucket.create_multipart_upload(Bucket="backups", Key=key)
+    an_hour = datetime.now(UTC) - timedelta(hours=1)
+    listed = ObjectLocation._abort_uploads
+    monkeypatch.setattr(
+        ObjectLocation,
+        "_abort_uploads",
+        # moto's uploads all began in 2010
+        lambda self, before, is_wanted: listed(self, before, is_wanted) if before > an_hour else iter(()),
+    )
+
+    housekeeping.sweep_temporary_files()
+
+    assert unfinished(bucket) == [theirs]
 
 
 def test_foreign_objects_are_never_touched(remote: Site, bucket: Any) -> None:

@@ -33,6 +33,43 @@ def test_a_command_that_finds_the_database_busy_cancels_only_what_it_asked_for_i
     assert (scheduled.state, own.state) == ("queued", "cancelled")
 
 
+@pytest.mark.parametrize("key", list(tasks._SCHEDULED))
+def test_what_a_schedule_asks_for_does_not_go_with_a_person_s_when_that_is_cancelled(
+    one_folder: Site, key: str
+) -> None:
+    one_folder.backup()
+    manual = tasks._SCHEDULED[key](by="itstaff")
+
+    tasks.request_scheduled(key, "2026-05-25T04:00:00+00:00")
+    assert manual.request_cancel("itstaff")
+
+    own = Operation.objects.get(dedupe_key__startswith=f"{key}:2026-05-25")
+    assert (own.kind, own.state, own.requested_by_name) == (key, "queued", "schedule")
+    assert own.pk != manual.pk
+
+
+def test_what_a_schedule_asks_for_is_asked_for_once_beside_a_person_s(one_folder: Site) -> None:
+    tasks.request_backup(by="itstaff")
+
+    asked = {tasks.request_scheduled("backup", "2026-05-25T04:00:00+00:00") for _ in range(3)}
+
+    assert len(asked) == 1
+    assert Operation.objects.filter(kind="backup").count() == 2
+
+
+def test_a_click_finds_the_scheduled_one_that_waits_and_the_next_hour_finds_the_one_before(
+    one_folder: Site,
+) -> None:
+    tasks.request_scheduled("validate_database", "2026-05-25T04:07:00+00:00")
+    scheduled = Operation.objects.get()
+
+    clicked = tasks.request_validate_database(by="itstaff")
+    tasks.request_scheduled("validate_database", "2026-05-25T05:07:00+00:00")
+
+    assert clicked == scheduled
+    assert Operation.objects.count() == 1
+
+
 def test_a_command_goes_on_where_another_one_was_killed_and_no_worker_runs(one_folder: Site) -> None:
     dead = tasks.request_backup(**WHO)
     Operation.objects.claim(dead.pk, host="elsewhere", pid=1)

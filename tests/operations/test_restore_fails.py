@@ -13,7 +13,7 @@ from django.db import DatabaseError
 from pytest_django.fixtures import Settings
 
 from backups_app.errors import NoSpace, ServerUnavailable
-from backups_app.models import Backup, Operation, RestoreEvent
+from backups_app.models import Backup, Operation
 from backups_app.operations import backup as backup_operation
 from backups_app.operations import housekeeping, staging
 from backups_app.operations.journal import Journal
@@ -39,7 +39,7 @@ def every_row_stays(site: Site) -> Iterator[list[Operation]]:
     assert site.databases() == names
     assert {name for name in site.files() - files if "_before_restore" not in name} == set()
     assert not list(site.working.glob(".*"))
-    assert site.event().outcome == RestoreEvent.Outcome.UNTOUCHED
+    assert site.event().outcome == {"failed": "untouched", "cancelled": "cancelled"}[operation.state]
     assert site.event().replaced_database == ""
     assert operation.leftovers == []
 
@@ -63,6 +63,16 @@ def test_while_the_present_rows_cannot_be_counted(one_folder: Site, monkeypatch:
 
     assert "waited too long for a lock" in done[0].error
     assert done[0].blame == "environment"
+
+
+def test_when_the_end_of_the_time_for_an_undo_cannot_be_reckoned(
+    one_folder: Site, settings: Settings
+) -> None:
+    settings.REPLACED_DATABASE_HOURS = 99_999_999
+    backup = one_folder.backup()
+
+    with every_row_stays(one_folder) as done:
+        done.append(one_folder.restore(backup))
 
 
 def test_when_one_byte_of_the_only_copy_changed(one_folder: Site) -> None:
@@ -303,6 +313,39 @@ def test_a_worker_told_to_stop_while_it_restores(one_folder: Site, at_step: Any)
 
     assert done[0].state == "failed"
     assert done[0].error.startswith("Its worker was told to stop.")
+
+
+def test_a_restore_that_is_ended_at_the_keyboard_counts_as_cancelled(one_folder: Site, at_step: Any) -> None:
+    backup = one_folder.backup()
+    at_step("Compare every row", _raise(KeyboardInterrupt()))
+
+    with every_row_stays(one_folder) as done:
+        with pytest.raises(KeyboardInterrupt):
+            one_folder.restore(backup)
+        done.append(Operation.objects.latest("pk"))
+
+    assert done[0].state == "cancelled"
+
+
+def test_a_restore_that_was_cancelled_within_the_swap_is_no_failure_once_housekeeping_has_looked(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = one_folder.backup()
+    real = databases.exists
+
+    def lose(*_: Any, **__: Any) -> float:
+        monkeypatch.setattr(databases, "exists", _raise(ServerUnavailable("It is away.")))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(swap, "swap", lose)
+
+    with pytest.raises(KeyboardInterrupt):
+        one_folder.restore(backup)
+    monkeypatch.setattr(databases, "exists", real)
+
+    assert one_folder.event().outcome == "unclear"
+    housekeeping.keep_house()
+    assert one_folder.event().outcome == "cancelled"
 
 
 def test_a_worker_told_to_stop_just_after_the_swap_says_that_the_database_was_replaced(

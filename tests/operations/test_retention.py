@@ -17,6 +17,7 @@ from backups_app.config import Retention
 from backups_app.errors import NotConfigured
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
 from backups_app.operations import retention
+from backups_app.operations.places import Sight
 from backups_app.operations.retention import Candidate, Decision, choose_expired
 from tests.operations.site import WHO, Site
 
@@ -46,10 +47,14 @@ candidates = st.lists(
         created_at=st.datetimes(datetime(2024, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
         is_safety=st.booleans(),
         is_validated=st.sampled_from([True, True, True, False]),
-        is_proven=st.booleans(),
+        is_proven=st.sampled_from([True, False, False, False, False]),
         is_pinned=st.sampled_from([True, False, False, False]),
         in_use=st.sampled_from(["", "", "", "In use."]),
-        has_intact_copy=st.sampled_from([True, True, True, False]),
+        has_intact_copy=st.sampled_from([True, True, False]),
+        is_out_of_sight=st.booleans(),
+        was_proven=st.booleans(),
+        imported_at=st.none()
+        | st.datetimes(datetime(2024, 1, 1), NOW.replace(tzinfo=None), timezones=st.just(UTC)),  # noqa: DTZ001
     ),
     max_size=30,
 )
@@ -77,12 +82,20 @@ def test_what_must_stay_stays_whatever_the_settings(found: list[Candidate], rule
     proven = [one for one in good if one.is_proven]
     if proven:
         assert proven[-1].name not in goes
+    perhaps = sorted(
+        (one for one in found if one.counts or (one.is_validated and one.is_out_of_sight)),
+        key=lambda one: (one.created_at, one.name),
+    )
+    for those in (perhaps, [one for one in perhaps if one.is_proven]):
+        assert not those or those[-1].name not in goes
     ordinary = [one for one in good if not one.is_safety]
     assert not goes & {one.name for one in ordinary[-rules.keep :]}
     for one in found:
         if one.is_pinned or one.in_use:
             assert one.name not in goes
         if one.is_safety and NOW - one.created_at < rules.safety_for:
+            assert one.name not in goes
+        if one.imported_at and NOW - one.imported_at < rules.safety_for:
             assert one.name not in goes
         if one.name in goes and not one.is_safety:
             assert sum(other.created_at > one.created_at for other in ordinary) >= rules.keep
@@ -351,8 +364,8 @@ def test_what_is_pinned_between_choice_and_removal_stays(
 ) -> None:
     real = retention.plan
 
-    def pin_meanwhile() -> retention.Plan:
-        chosen = real()
+    def pin_meanwhile(sight: Sight | None = None) -> retention.Plan:
+        chosen = real(sight)
         Backup.objects.filter(pk=three[0].pk).update(is_pinned=True)
         return chosen
 

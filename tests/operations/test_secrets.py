@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+import psycopg
 import pytest
 from django.db import connection
 from pytest_django.fixtures import Settings
@@ -105,7 +106,8 @@ def test_a_password_that_an_error_repeats_is_masked_everywhere(
     operation = site.try_backup()
 
     assert operation.error == "The login with *** failed. Nothing was changed."
-    for text in (all_records(), caplog.text, operation.error_detail):
+    fields = repr([vars(record) for record in caplog.records])
+    for text in (all_records(), caplog.text, fields, operation.error_detail):
         assert password not in text
         assert quote(password, safe="") not in text
 
@@ -126,17 +128,36 @@ def test_something_unexpected_is_told_without_its_secrets(
         "Something unexpected went wrong (ValueError); the log has the details. Nothing was changed."
     )
     assert operation.error_detail == "ValueError: password=***"
-    assert OWNER_PASSWORD not in caplog.text
-    assert "ValueError: password=***" in caplog.text
+    assert OWNER_PASSWORD not in caplog.text + repr([vars(record) for record in caplog.records])
+    (cause,) = [str(vars(record)["error"]) for record in caplog.records if "error" in vars(record)]
+    assert cause.endswith("ValueError: password=***")
+
+
+def test_a_password_that_is_the_databases_name_tears_no_name_apart(
+    site: Site, settings: Settings, superuser: psycopg.Connection[object]
+) -> None:
+    superuser.execute("ALTER ROLE qr_owner PASSWORD 'qrdb'")
+    at = f"{site.server.host}:{site.server.port}"
+    settings.MANAGED_DATABASE_URL = f"postgresql://{site.server.user}:qrdb@{at}/qrdb"
+
+    backup = site.backup()
+    settings.MANAGED_DATABASE_URL = f"postgresql://{site.server.user}:qrdb@{at}/qrdb_gone"
+    settings.DRILL_DATABASE_URL = f"postgresql://{site.server.user}:qrdb@{at}/qrdb"
+    failed = site.try_backup()
+
+    assert backup.name.startswith("qrdb_")
+    assert Operation.objects.earliest("pk").result["backup"] == backup.name
+    assert f"There is no database qrdb_gone at {at}" in failed.error
 
 
 def test_masking_reaches_into_lists_and_dictionaries(settings: Settings) -> None:
     settings.MANAGED_DATABASE_URL = "postgresql://me:hunter2@db:5432/qrdb"
     settings.S3_SECRET_KEY = "very/secret"
+    settings.S3_KEYS = {"far": ("AKIAFAR", "of-the-far-one", "")}
 
-    told = masked({"a": ["x hunter2", 3, None], "b": {"c": "very%2Fsecret"}})
+    told = masked({"a": ["x hunter2", 3, None], "b": {"c": "very%2Fsecret of-the-far-one AKIAFAR"}})
 
-    assert json.dumps(told) == '{"a": ["x ***", 3, null], "b": {"c": "***"}}'
+    assert json.dumps(told) == '{"a": ["x ***", 3, null], "b": {"c": "*** *** AKIAFAR"}}'
 
 
 def test_the_page_s_models_hold_no_password_field() -> None:

@@ -162,7 +162,7 @@ def test_a_backup_removed_between_the_page_and_the_worker_is_refused(one_folder:
     operation = one_folder.attempt(operation)
 
     assert operation.state == "failed"
-    assert operation.error == f"{backup.name} has been removed. Nothing was changed."
+    assert operation.error == f"The backup {backup.name} has been removed. Nothing was changed."
 
 
 def test_a_live_database_with_faults_is_told_each_with_its_remedy(one_folder: Site) -> None:

@@ -10,20 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SiteDatabase
+
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path, site_database: SiteDatabase) -> Run:
     """A function: run Python with these words and this environment, and nothing of the developer's own."""
     (tmp_path / "backups").mkdir(mode=0o700)
     whole = {
         "PATH": os.environ["PATH"],
+        "ENV_FILE": os.devnull,
         "DJANGO_SETTINGS_MODULE": "qradmin.settings",
         "SECRET_KEY": "only-for-tests-" + 50 * "x",
         "DEBUG": "False",
-        "DATABASE_URL": f"sqlite:///{tmp_path / 'site.sqlite3'}",
+        "DATABASE_URL": site_database.url,
         "MANAGED_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/qrdb",
         "BACKUP_LOCATIONS": f"working={tmp_path / 'backups'}",
     }

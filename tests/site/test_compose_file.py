@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -46,8 +47,10 @@ def test_a_service_that_lasts_is_limited_and_comes_back(name: str) -> None:
     assert service["logging"]["options"]["max-size"]
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "site-database", "demo-postgres", "demo-api"])
-def test_a_service_that_others_wait_for_says_whether_it_is_healthy(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["web", "worker", "site-database", "docker-control", "docker-view", "demo-postgres", "demo-api"]
+)
+def test_a_service_says_whether_it_is_healthy(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
 
@@ -71,6 +74,18 @@ def test_the_site_runs_without_rights_on_a_file_system_that_it_cannot_change(nam
     assert "user" not in service, "the image has the user"
 
 
+def test_a_variable_of_the_environment_file_is_not_set_to_its_default_by_the_compose_file() -> None:
+    """What the compose file sets goes before the file: an administrator's own value would be lost."""
+    given = {name for name in ("web", "worker", "migrate") for name in SERVICES[name]["environment"]}
+
+    assert {name.removesuffix("_FILE") for name in given} == {
+        *("SECRET_KEY", "DATABASE_URL", "MANAGED_DATABASE_URL", "ALLOWED_HOSTS", "CSRF_TRUSTED_ORIGINS"),
+        *("UPLOAD_FOLDER", "DOCKER_HOST"),
+        *("BACKUP_LOCATIONS", "API_CONTAINER", "API_HEALTH_URL"),  # taken from the same file
+    }
+    assert COMPOSE["x-site"]["env_file"] == ["${SETTINGS:-.env}"]
+
+
 def test_a_running_operation_is_waited_for() -> None:
     assert SERVICES["worker"]["stop_grace_period"] == "15m"
 
@@ -82,3 +97,20 @@ def test_the_image_does_not_run_as_root_and_takes_only_pinned_packages() -> None
     assert "--require-hashes -r" in lines
     assert '\nENTRYPOINT ["tini"' in lines
     assert "\nHEALTHCHECK " in lines
+
+
+def test_the_further_places_of_the_installation_page_fit_the_compose_file() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "installation.md").read_text(), re.DOTALL)
+    further = yaml.safe_load(block)
+    known = (ROOT / ".env.example").read_text()
+
+    assert set(further["services"]) == {"web", "worker", "migrate"} <= set(SERVICES)
+    for name, service in further["services"].items():
+        assert set(service["secrets"]) == set(further["secrets"]), name
+        for variable, path in service["environment"].items():
+            assert f"#{variable.removesuffix('_FILE')}=" in known
+            assert path.removeprefix("/run/secrets/") in further["secrets"]
+    # A mount of the host that goes and comes back has to be seen in the containers that run.
+    assert further["services"]["web"]["volumes"] == ["/mnt/nas:/mnt/nas:ro,rslave"]
+    assert further["services"]["worker"]["volumes"] == ["/mnt/nas:/mnt/nas:rslave"]
+    assert not set(further["secrets"]) & set(COMPOSE["secrets"])

@@ -60,12 +60,13 @@ def test_the_example_of_an_environment_has_every_variable_with_its_default(defau
 
 def test_the_page_has_every_variable_of_the_containers_with_its_default(defaults: dict[str, str]) -> None:
     compose = (ROOT / "docker-compose.yml").read_text()
-    read = set(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", compose))
+    read = set(re.findall(r"\$\{([A-Z_]+):?-([^}]*)\}", compose))
     for path in (ROOT / "deploy" / "container").iterdir():
         if path.name in {"entrypoint", "gunicorn_settings.py"}:
             text = path.read_text()
             read |= set(re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text))
             read |= set(re.findall(r'environ\.get\("([A-Z_]+)", "([^"]*)"\)', text))
+            read |= set(re.findall(r'env\.int\("([A-Z_]+)", default=(\d+)', text))
 
     of_settings = {(name, default) for name, default in read if name in defaults}
     documented = _rows((DOCS / "configuration.md").read_text().partition(CONTAINERS)[2])

@@ -10,7 +10,8 @@ import pytest
 from django.core.checks import CheckMessage
 from pytest_django.fixtures import Settings
 
-from backups_app import deployment_checks
+from backups_app import config, deployment_checks
+from backups_app.checks import check_settings
 from qradmin.environment import NO_DATABASE, Environment
 from tests.site.conftest import Run
 
@@ -37,6 +38,11 @@ def env(monkeypatch: pytest.MonkeyPatch) -> Environment:
         ("0", lambda env: env.int("IT", default=2, least=1), "E035", 2),
         ("nan", lambda env: env.float("IT", default=2), "E035", 2),
         ("inf", lambda env: env.float("IT", default=2), "E035", 2),
+        ("65", lambda env: env.int("IT", default=2, most=64), "E035", 2),
+        ("-" + 400 * "9", lambda env: env.int("IT", default=2), "E035", 2),
+        (5000 * "9", lambda env: env.int("IT", default=2), "E030", 2),
+        ("1e306", lambda env: env.float("IT", default=2, most=8760), "E035", 2),
+        ("99999999", lambda env: env.float("IT", default=2, most=8760), "E035", 2),
         ("xml", lambda env: env.choice("IT", ["json", "text"], default="json"), "E036", "json"),
         ("Mars/Olympus", lambda env: env.time_zone("IT"), "E037", "UTC"),
         ("../../etc/passwd", lambda env: env.time_zone("IT"), "E037", "UTC"),
@@ -75,6 +81,7 @@ def test_a_wrong_value_is_noted_once_and_the_default_stands_in(
         (" 7 ", lambda env: env.int("IT"), 7),
         ("", lambda env: env.int("IT", default=3), 3),
         ("0.5", lambda env: env.float("IT"), 0.5),
+        ("64", lambda env: env.int("IT", most=64), 64),
         ("ON", lambda env: env.bool("IT"), True),
         ("", lambda env: env.bool("IT", default=True), True),
         ("a, b,,c ", lambda env: env.list("IT"), ["a", "b", "c"]),
@@ -99,6 +106,27 @@ def test_a_secret_comes_from_a_file_without_its_last_line_break(
     monkeypatch.setenv("IT_FILE", str(tmp_path / "secret"))
 
     assert env.str("IT") == " pass$word "
+
+
+def test_a_location_may_have_a_key_of_its_own(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "secret").write_text("of-the-far-one\n")
+    monkeypatch.setenv("S3_ACCESS_KEY_OFF_SITE", "AKIAFAR")
+    monkeypatch.setenv("S3_SECRET_KEY_OFF_SITE_FILE", str(tmp_path / "secret"))
+
+    keys = env.store_keys("working=/backups, near=s3://one/a, off-site=s3://two/b?endpoint_url=https://far")
+
+    assert keys == {"off-site": ("AKIAFAR", "of-the-far-one", "")}
+
+
+def test_half_a_key_of_a_location_is_named(settings: Settings) -> None:
+    settings.S3_KEYS = {"far": ("AKIAFAR", "", "")}
+
+    (problem,) = deployment_checks.check_environment(None)
+
+    assert problem.id == "qradmin.E042"
+    assert "of the location far" in str(problem.msg)
 
 
 def test_a_secrets_file_that_cannot_be_read_is_named(
@@ -156,8 +184,6 @@ def test_the_shipped_settings_pass_the_checks_for_deployment(run: Run, tmp_path:
         "manage.py",
         *("check", "--deploy", "--fail-level", "WARNING"),
         SECRET_KEY="abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        HTTPS_ONLY="True",
-        BEHIND_TLS_PROXY="True",
         STATIC_ROOT=str(tmp_path / "static"),
     )
 
@@ -186,8 +212,23 @@ def test_a_secret_key_in_a_file_is_enough(run: Run, tmp_path: Path) -> None:
     [
         ("API_HEALTH_URL", "qr_generator_api:8000/health", "qradmin.E040"),
         ("API_HEALTH_URL", "http://host:port/health", "qradmin.E040"),
+        ("API_HEALTH_URL", "http://[::1", "qradmin.E040"),
+        ("API_HEALTH_URL", "http://a host/health", "qradmin.E040"),
         ("DOCKER_HOST", "/var/run/docker.sock", "qradmin.E041"),
+        ("DOCKER_HOST", "unix://docker.sock", "qradmin.E041"),
+        ("DOCKER_HOST", "tcp://h", "qradmin.E041"),
+        ("DOCKER_HOST", "tcp://h:port", "qradmin.E041"),
+        ("DOCKER_HOST", "tcp://h:99999", "qradmin.E041"),
+        ("DOCKER_HOST", "tcp://[::1", "qradmin.E041"),
+        ("DOCKER_HOST", "tcp://:2375", "qradmin.E041"),
+        ("DOCKER_HOST", "ssh://x:22", "qradmin.E041"),
         ("QUEUE_REDIS_URL", "redis:6379", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "redis://:pw@h:port/0", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "redis://:pw@[::1/0", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "redis://:pw@h/abc", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "redis://:pw@h/0?nonsense=1", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "redis:///0", "qradmin.E047"),
+        ("QUEUE_REDIS_URL", "unix://", "qradmin.E047"),
         ("S3_ACCESS_KEY", "half", "qradmin.E042"),
         ("UPLOAD_FOLDER", "uploads", "qradmin.E048"),
         ("POSTGRES_CLIENT_FOLDERS", ["/nowhere"], "qradmin.W044"),
@@ -203,6 +244,25 @@ def test_what_reads_well_but_cannot_work_is_named(
     (found,) = deployment_checks.check_environment(None)
     assert found.id == identity
     assert found.hint
+    assert ":pw@" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("API_HEALTH_URL", "https://[::1]:8000/health"),
+        ("DOCKER_HOST", "unix:///var/run/docker.sock"),
+        ("DOCKER_HOST", "tcp://docker-proxy:2375"),
+        ("DOCKER_HOST", "tcp://[::1]:2375"),
+        ("QUEUE_REDIS_URL", "redis://:pw@redis:6379/0"),
+        ("QUEUE_REDIS_URL", "rediss://me:pw@redis"),
+        ("QUEUE_REDIS_URL", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_an_address_that_can_work_passes(settings: Settings, name: str, value: str) -> None:
+    setattr(settings, name, value)
+
+    assert _ids(deployment_checks.check_environment(None)) == []
 
 
 def test_a_missing_folder_of_the_sites_database_is_named(
@@ -223,7 +283,7 @@ def test_a_backup_folder_that_cannot_be_used_is_named(settings: Settings, tmp_pa
 
     (found,) = deployment_checks.check_machine(None)
 
-    assert found.id == "qradmin.E045"
+    assert found.id == "qradmin.W045"
     assert "first" in found.msg
 
 
@@ -233,7 +293,7 @@ def test_a_folder_for_uploads_that_cannot_be_used_is_named(settings: Settings, t
 
     (found,) = deployment_checks.check_machine(None)
 
-    assert found.id == "qradmin.E049"
+    assert found.id == "qradmin.W049"
     assert str(tmp_path / "missing") in found.msg
 
 
@@ -252,3 +312,67 @@ def test_missing_static_files_are_named(settings: Settings, tmp_path: Path) -> N
 
 def _ids(messages: list[CheckMessage] | Any) -> list[str]:
     return [message.id for message in messages]
+
+
+SERVER = "postgresql://a:b@c/d"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("MANAGED_DATABASE_URL", f"{SERVER}?sslmode=sometimes", "may end in ?sslmode= with one of disable"),
+        ("MANAGED_DATABASE_URL", f"{SERVER}?connect_timeout=3", "and in nothing else"),
+        ("MANAGED_DATABASE_URL", "postgresql://a:s3cret?x@c/d", "MANAGED_DATABASE_URL"),
+        ("DRILL_DATABASE_URL", f"{SERVER}?sslmode=", "DRILL_DATABASE_URL may end"),
+        ("API_CONTAINER", "qr api", "API_CONTAINER has to be the name of a container, not 'qr api'"),
+        ("API_HEALTH_URL", "qr_api:8000/health", "API_HEALTH_URL has to look like http://"),
+        ("API_HEALTH_URL", "http://[::1", "API_HEALTH_URL has to look like http://"),
+        ("CSRF_TRUSTED_ORIGINS", ["https://backup.example.edu/"], "without a path"),
+        ("CSRF_TRUSTED_ORIGINS", ["https://"], "without a path"),
+        ("CSRF_TRUSTED_ORIGINS", ["https://host:port"], "without a path"),
+        ("BACKUP_COMPRESSION", "zstd:99", "zstd:1 to zstd:22"),
+        ("BACKUP_COMPRESSION", "lz4:13", "lz4:1 to lz4:12"),
+        ("SECRET_KEY", "k", "SECRET_KEY is shorter than 32 characters"),
+        ("SECRET_KEY", 40 * "k", "SECRET_KEY is always the same few characters"),
+        ("ALLOWED_HOSTS", ["https://backup.example.edu"], "leave out the scheme, the port and the path"),
+        ("ALLOWED_HOSTS", ["backup.example.edu:8000"], "leave out the scheme, the port and the path"),
+        ("ALLOWED_HOSTS", [], "nobody could reach the site"),
+        ("CONTACTS", "Database team 4711", "CONTACTS has to look like: Database team: 4711"),
+        ("RESPONSE_TIMES", "A backup failed:", "RESPONSE_TIMES has to look like"),
+    ],
+)
+def test_a_value_that_is_read_later_is_judged_at_the_start(
+    settings: Settings, variable: str, value: object, told: str
+) -> None:
+    settings.MANAGED_DATABASE_URL, settings.API_CONTAINER = SERVER, "qr_generator_api"
+    setattr(settings, variable, value)
+
+    (found,) = {message.msg for message in check_settings(None) if variable in message.msg}
+
+    assert told in found
+    assert "s3cret" not in found
+
+
+def test_values_as_the_docs_show_them_are_right(settings: Settings) -> None:
+    settings.MANAGED_DATABASE_URL, settings.API_CONTAINER = (
+        f"{SERVER}?sslmode=verify-full",
+        "qr_generator_api",
+    )
+    settings.API_HEALTH_URL, settings.CONTACTS = (
+        "http://qr_generator_api:8000/health",
+        "Team: 4711; Night: 112",
+    )
+    settings.ALLOWED_HOSTS = ["backup.example.edu", ".example.edu", "[::1]", "127.0.0.1", "*"]
+    settings.CSRF_TRUSTED_ORIGINS = ["https://backup.example.edu", "http://localhost:8000", "https://*.edu"]
+    settings.BACKUP_COMPRESSION = "zstd:22"
+
+    assert list(check_settings(None)) == []
+
+
+def test_the_names_of_columns_may_have_commas_between_them(settings: Settings) -> None:
+    settings.REQUIRED_COLUMNS = "qr_codes: id, content,title; scan_logs: id qr_code_id"
+
+    assert config.expectations().columns == {
+        "qr_codes": ("id", "content", "title"),
+        "scan_logs": ("id", "qr_code_id"),
+    }

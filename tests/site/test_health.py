@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, ProgrammingError
 from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
@@ -29,7 +30,7 @@ def make_backup(*, hours: float, **changes: object) -> None:
     )
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_all_is_well_with_a_worker_and_a_fresh_validated_backup(client: Client) -> None:
     make_all_well()
 
@@ -43,7 +44,7 @@ def test_all_is_well_with_a_worker_and_a_fresh_validated_backup(client: Client) 
     assert told["checks"]["last_validated_backup"]["hours"] == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_a_silent_worker_is_unhealthy(client: Client) -> None:
     make_all_well()
     WorkerBeat.objects.update(at=timezone.now() - timedelta(minutes=2))
@@ -54,7 +55,7 @@ def test_a_silent_worker_is_unhealthy(client: Client) -> None:
     assert answer.json()["checks"]["worker"]["status"] == "fail"
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_no_worker_and_no_backup_yet_is_unhealthy_but_ready(client: Client) -> None:
     answer = client.get("/health")
 
@@ -64,7 +65,7 @@ def test_no_worker_and_no_backup_yet_is_unhealthy_but_ready(client: Client) -> N
     assert client.get("/health/ready").status_code == 200
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(
     "changes", [{"validated_at": None}, {"damage": "one byte differs"}, {"removed_at": timezone.now()}]
 )
@@ -75,7 +76,7 @@ def test_a_backup_that_is_not_whole_does_not_count(client: Client, changes: dict
     assert client.get("/health").status_code == 503
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_an_old_backup_is_unhealthy(client: Client, settings: Settings) -> None:
     make_all_well()
     Backup.objects.update(created_at=timezone.now() - timedelta(hours=27))
@@ -88,14 +89,51 @@ def test_an_old_backup_is_unhealthy(client: Client, settings: Settings) -> None:
     assert client.get("/health").status_code == 200
 
 
-@pytest.mark.parametrize("address", ["/health", "/health/ready"])
-def test_a_database_that_is_away_is_said_without_its_details(
-    client: Client, address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_args: object) -> None:
-        raise OperationalError("connection to server at 10.1.2.3 as user site failed")
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_from_before_the_clock_was_set_back_is_not_alive(client: Client) -> None:
+    make_all_well()
+    WorkerBeat.objects.update(at=timezone.now() + timedelta(hours=3))
 
-    monkeypatch.setattr(connection, "cursor", away)
+    answer = client.get("/health")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["worker"] == {"status": "fail", "message": "No worker runs."}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_backup_from_before_the_clock_was_set_back_does_not_count(client: Client) -> None:
+    make_all_well()
+    Backup.objects.update(created_at=timezone.now() + timedelta(days=30))
+
+    answer = client.get("/health")
+
+    assert answer.status_code == 503
+    assert answer.json()["checks"]["last_validated_backup"]["message"] == "There is no validated backup."
+    make_backup(hours=2)
+    assert client.get("/health").json()["checks"]["last_validated_backup"]["hours"] == pytest.approx(
+        2, abs=0.1
+    )
+
+
+@pytest.mark.parametrize("address", ["/health", "/health/ready"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("connection to server at 10.1.2.3 as user site failed"),
+        OperationalError("the connection is lost"),
+        OperationalError("canceling statement due to statement timeout"),
+        InterfaceError("connection already closed"),
+    ],
+    ids=["refused", "lost", "time-out", "closed"],
+)
+def test_a_database_that_is_away_is_said_without_its_details(
+    client: Client, address: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away() -> None:
+        raise error
+
+    monkeypatch.setattr(health, "_worker" if address == "/health" else "_knock", away)
+    monkeypatch.setattr(health, "_knock", away if address != "/health" else lambda: None)
 
     answer = client.get(address)
 
@@ -104,7 +142,31 @@ def test_a_database_that_is_away_is_said_without_its_details(
     assert checks == {"site_database": {"status": "fail", "message": CLOSED}}
 
 
-@pytest.mark.django_db
+@pytest.mark.parametrize("address", ["/health", "/health/ready"])
+def test_a_database_that_is_silent_holds_up_one_look_and_no_other(
+    client: Client, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, looks = threading.Event(), []
+
+    def wait_in_vain() -> None:
+        looks.append(threading.current_thread())
+        silent.wait(30)
+
+    monkeypatch.setattr(health, "LIMIT_SECONDS", 0.2)
+    monkeypatch.setattr(health, "_knock", wait_in_vain)
+
+    answers = [client.get(address) for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == 5 * [503]
+    assert answers[0].json()["checks"] == {"site_database": {"status": "fail", "message": CLOSED}}
+    assert len(looks) == 1, "the others did not begin a look of their own"
+    silent.set()
+    looks[0].join(10)
+    monkeypatch.setattr(health, "_knock", lambda: None)
+    assert client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.django_db(transaction=True)
 def test_it_answers_by_any_name_and_without_tls(client: Client, settings: Settings) -> None:
     settings.ALLOWED_HOSTS = ["backup.example.edu"]
     settings.SECURE_SSL_REDIRECT = True
@@ -113,16 +175,23 @@ def test_it_answers_by_any_name_and_without_tls(client: Client, settings: Settin
     assert client.get("/health/", headers={"Host": "web"}).status_code == 503
 
 
-@pytest.mark.django_db
+@pytest.mark.django_db(transaction=True)
 def test_it_only_reads(client: Client) -> None:
     assert client.post("/health").status_code == 405
     assert client.head("/health/ready").status_code == 200
 
 
-@pytest.mark.django_db
-def test_tables_that_were_not_migrated_yet_are_said(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError("no such table: backups_app_workerbeat"), ProgrammingError("relation does not exist")],
+    ids=["sqlite", "postgresql"],
+)
+def test_tables_that_were_not_migrated_yet_are_said(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     def missing() -> dict[str, object]:
-        raise OperationalError("no such table")
+        raise error
 
     monkeypatch.setattr(health, "_worker", missing)
 

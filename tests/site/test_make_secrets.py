@@ -15,7 +15,7 @@ URL = "postgresql://qr_user:hunter2@qr_generator_postgres:5432/qrdb"
 def make(folder: Path, *words: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["sh", str(ROOT / "deploy" / "container" / "make-secrets"), *words],
-        env={"PATH": os.environ["PATH"], "SECRETS": str(folder)},
+        env={"PATH": os.environ["PATH"], "SECRETS": str(folder), "SETTINGS": f"{folder}.env"},
         input=typed,
         capture_output=True,
         text=True,
@@ -34,6 +34,20 @@ def test_the_secrets_are_random_and_only_the_owner_opens_their_folder(tmp_path: 
     assert len((first / "secret_key").read_text()) == 128
     assert (first / "secret_key").read_text() != (second / "secret_key").read_text()
     assert (first / "site_database_password").read_text() in (first / "database_url").read_text()
+
+
+def test_only_the_demo_speaks_plain_http_and_has_a_name_of_its_own(tmp_path: Path) -> None:
+    demo, real = tmp_path / "demo", tmp_path / "real"
+    (tmp_path / "kept.env").write_text("TIME_ZONE=Europe/Berlin\n")
+
+    make(demo, "--demo")
+    make(real, typed=f"{URL}\n")
+    make(tmp_path / "kept", "--demo")
+
+    assert "\nCOMPOSE_PROJECT_NAME=qradmin-demo\n" in (tmp_path / "demo.env").read_text()
+    assert "\nHTTPS_ONLY=False\n" in (tmp_path / "demo.env").read_text()
+    assert "=" not in (tmp_path / "real.env").read_text().replace("NAME=value", "")
+    assert (tmp_path / "kept.env").read_text() == "TIME_ZONE=Europe/Berlin\n"
 
 
 def test_what_is_there_is_kept(tmp_path: Path) -> None:

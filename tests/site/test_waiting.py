@@ -60,6 +60,16 @@ def test_a_database_that_is_there_is_not_waited_for(run: Run) -> None:
     assert waited.returncode == 0, waited.stderr
 
 
+def test_how_long_is_a_variable_and_a_wrong_one_is_named(run: Run) -> None:
+    url = f"postgresql://site:hunter2@127.0.0.1:{embedded.free_port()}/site"
+
+    waited = run("manage.py", "wait_for_database", DATABASE_URL=url, DATABASE_WAIT_SECONDS="0.5")
+    checked = run("manage.py", "check", DATABASE_WAIT_SECONDS="abc")
+
+    assert "did not answer within 0.5 seconds" in waited.stderr
+    assert "(qradmin.E031) DATABASE_WAIT_SECONDS is 'abc'." in checked.stderr
+
+
 def _door(port: int, target: int) -> subprocess.Popen[bytes]:
     """A second port of a running server."""
     return subprocess.Popen([sys.executable, "-c", FORWARD, str(port), str(target)])

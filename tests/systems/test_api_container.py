@@ -18,7 +18,8 @@ import pytest
 
 from backups_app.errors import Cancelled, ContainerProblem, NotConfigured, TimeLimitReached
 from backups_app.systems import docker_engine as docker_calls
-from backups_app.systems.api_container import ApiContainer, ExecResult, NoContainer, _Output
+from backups_app.systems.api_container import ApiContainer, ContainerState, ExecResult, NoContainer
+from backups_app.systems.container_output import Output
 from backups_app.systems.docker_engine import STDERR, STDOUT
 from tests.docker_engine import Engine, TestApi, make_api
 
@@ -263,7 +264,7 @@ def test_a_program_in_the_container_gives_its_output_and_exit_code(new_api: Call
 
 
 def test_an_error_that_arrives_before_the_process_id_is_kept_and_not_taken_for_it() -> None:
-    output = _Output()
+    output = Output()
 
     for source, data in ((STDERR, b"12 warn"), (STDOUT, b"4"), (STDOUT, b"2\nout\n"), (STDERR, b"ings\n")):
         output.take(source, data)
@@ -531,8 +532,23 @@ def test_without_a_container_nothing_is_done_and_said_so() -> None:
         nothing.run(["alembic", "upgrade", "head"])
 
 
+def test_a_container_whose_exit_code_is_not_known_is_named_with_its_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    container = ApiContainer(name="qr_generator_api", docker_host="unix:///nowhere/docker.sock")
+    created = ContainerState(exists=True, running=False, status="created")
+    monkeypatch.setattr(ApiContainer, "state", lambda _: created)
+
+    with pytest.raises(ContainerProblem) as error:
+        container.wait_healthy()
+
+    assert error.value.message == (
+        "The container qr_generator_api does not run, its state is created: see its log."
+    )
+
+
 def test_the_default_socket_is_used_when_no_host_is_set() -> None:
     container = ApiContainer(name="qr_generator_api")
 
-    assert container.describe() == f"qr_generator_api at {docker_calls.DEFAULT_SOCKET}"
+    assert container.describe() == f"qr_generator_api ({docker_calls.DEFAULT_SOCKET})"
     assert container.is_managed

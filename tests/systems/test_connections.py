@@ -15,6 +15,7 @@ from backups_app.systems.postgres.connections import (
     Server,
     connect,
     environment,
+    error_line,
     program_problem,
     translate,
 )
@@ -134,6 +135,34 @@ def test_a_fault_of_the_archive_is_no_fault_of_the_surroundings(managed: Server)
     said = "pg_restore: error: could not read from input file: end of file"
 
     assert program_problem(said, managed) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (
+            (
+                "pg_dump: warning: there were no errors before\n"
+                "pg_dump: error: query failed: ERROR:  relation x does not exist\n"
+                "pg_dump: detail: Query was: SELECT 1"
+            ),
+            "pg_dump: error: query failed: ERROR:  relation x does not exist",
+        ),
+        (
+            (
+                "pg_restore: error: could not execute query: ERROR:  type y does not exist\n"
+                "Command was: CREATE TABLE error ();\n"
+                "pg_restore: error: a worker process died unexpectedly"
+            ),
+            "pg_restore: error: could not execute query: ERROR:  type y does not exist",
+        ),
+        ("it began\nFATAL ERROR of its own\nit ended", "FATAL ERROR of its own"),
+        ("it began\nit ended", "it ended"),
+        ("", ""),
+    ],
+)
+def test_the_line_with_the_error_of_a_program_is_found(said: str, line: str) -> None:
+    assert error_line(said) == line
 
 
 def test_a_network_that_swallows_everything_is_noticed_within_half_a_minute(managed: Server) -> None:

@@ -75,6 +75,22 @@ def test_a_database_that_a_superuser_uses_is_not_dropped_and_the_user_named(
     assert databases.drop(managed, "qrdb_old")
 
 
+def test_a_database_that_only_a_prepared_transaction_uses_is_not_dropped_and_says_so(
+    managed: Server, owner: Connection
+) -> None:
+    owner.execute("CREATE DATABASE qrdb_old")
+    with psycopg.connect(url(managed, "qrdb_old")) as connection:
+        connection.execute("CREATE TABLE passing (id int)")
+        connection.execute("PREPARE TRANSACTION 'stays'")
+
+    with pytest.raises(EnvironmentProblem, match="nobody is connected now: look into pg_prepared_xacts"):
+        databases.drop(managed, "qrdb_old", patience_seconds=0.3)
+
+    with psycopg.connect(url(managed, "qrdb_old"), autocommit=True) as connection:
+        connection.execute("ROLLBACK PREPARED 'stays'")
+    assert databases.drop(managed, "qrdb_old")
+
+
 @on_all_majors
 def test_analyze_gives_the_planner_its_statistics(managed: Server, owner: Connection) -> None:
     owner.execute("CREATE TABLE fresh AS SELECT generate_series(1, 500) AS id")

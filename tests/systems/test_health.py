@@ -74,7 +74,7 @@ def test_every_check_passes_on_the_sample(managed: Server, owner: Connection) ->
             UPDATE scan_logs SET qr_code_id = 'gone' WHERE id IN (SELECT id FROM scan_logs LIMIT 3)
             """,
             "orphans",
-            "3 scans of 1 QR code that do not exist, such as gone",
+            "3 scans of 1 QR code that does not exist: gone.",
             "foreign key",
         ),
         (
@@ -87,9 +87,68 @@ def test_every_check_passes_on_the_sample(managed: Server, owner: Connection) ->
             "unique index",
         ),
         (
+            """
+            ALTER TABLE scan_logs DROP CONSTRAINT scan_logs_qr_code_id_fkey;
+            UPDATE scan_logs SET qr_code_id = 'gone' WHERE id = (SELECT min(id) FROM scan_logs)
+            """,
+            "orphans",
+            "1 scan of a QR code that does not exist: gone.",
+            "foreign key",
+        ),
+        (
+            """
+            ALTER TABLE scan_logs DROP CONSTRAINT scan_logs_qr_code_id_fkey;
+            UPDATE scan_logs SET qr_code_id = 'away' WHERE id = (SELECT max(id) FROM scan_logs);
+            UPDATE scan_logs SET qr_code_id = 'gone' WHERE id = (SELECT min(id) FROM scan_logs)
+            """,
+            "orphans",
+            "2 scans of 2 QR codes that do not exist, such as away.",
+            "foreign key",
+        ),
+        (
+            "DROP TABLE qr_codes CASCADE; DROP TABLE alembic_version",
+            "tables",
+            "2 required tables missing: qr_codes, alembic_version.",
+            "Do not start",
+        ),
+        (
+            """
+            ALTER TABLE qr_codes
+            DROP scan_count, DROP last_scan_at, DROP fill_color, DROP back_color, DROP size, DROP border
+            """,
+            "columns",
+            (
+                "6 required columns missing: qr_codes.scan_count, qr_codes.last_scan_at, "
+                "qr_codes.fill_color, qr_codes.back_color, qr_codes.size, … (+1)."
+            ),
+            "restore a validated backup",
+        ),
+        (
+            """
+            DROP INDEX ix_qr_codes_short_id;
+            UPDATE qr_codes SET short_id = 'a' WHERE id IN (SELECT id FROM qr_codes ORDER BY id LIMIT 2);
+            UPDATE qr_codes SET short_id = 'b' WHERE id IN (SELECT id FROM qr_codes ORDER BY id DESC LIMIT 2)
+            """,
+            "duplicates",
+            "2 short ids used by more than one QR code: a, b.",
+            "unique index",
+        ),
+        (
+            """
+            ALTER TABLE qr_codes ADD CONSTRAINT sane CHECK (size > 0) NOT VALID;
+            ALTER TABLE qr_codes ADD CONSTRAINT wide CHECK (border > 0) NOT VALID
+            """,
+            "constraints",
+            (
+                "2 constraints never checked against the older rows: "
+                "sane (public.qr_codes), wide (public.qr_codes)."
+            ),
+            "VALIDATE CONSTRAINT wide;",
+        ),
+        (
             "ALTER TABLE qr_codes ADD CONSTRAINT sane CHECK (size > 0) NOT VALID",
             "constraints",
-            "1 constraint never checked against the older rows: sane of public.qr_codes",
+            "1 constraint never checked against the older rows: sane (public.qr_codes).",
             "ALTER TABLE public.qr_codes VALIDATE CONSTRAINT sane;",
         ),
     ],
@@ -116,6 +175,17 @@ def test_an_index_whose_building_failed_is_found(managed: Server, owner: Connect
     assert failed(checks) == ["indexes"]
     assert checks["indexes"].message.endswith("public.broken.")
     assert checks["indexes"].remedy == "Build them again: REINDEX INDEX public.broken;"
+
+
+def test_indexes_whose_building_failed_are_found(managed: Server, owner: Connection) -> None:
+    for name in ("broken", "torn"):
+        with pytest.raises(psycopg.errors.UniqueViolation):
+            owner.execute(f"CREATE UNIQUE INDEX CONCURRENTLY {name} ON qr_codes (qr_type)")  # type: ignore[arg-type]
+
+    check = checks_of(managed)["indexes"]
+
+    assert check.message == "2 indexes invalid and left unused by PostgreSQL: public.broken, public.torn."
+    assert check.remedy.endswith("REINDEX INDEX public.broken; REINDEX INDEX public.torn;")
 
 
 @pytest.mark.parametrize("pg_major", [18], indirect=True)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,10 @@ def test_money_does_not_depend_on_the_locale(managed: Server, owner: Connection)
             "UPDATE alembic_version SET version_num = 'd59b26b7dd93'",
             "the migration revision is d59b26b7dd93, the backup's manifest says 8d13a4dfeb1d",
         ),
+        (
+            "DELETE FROM alembic_version",
+            "the migration revision 8d13a4dfeb1d of the backup's manifest is missing",
+        ),
         ("SELECT lo_create(0)", "large objects: not in the backup's manifest"),
     ],
 )
@@ -159,6 +164,33 @@ def test_every_difference_is_found_and_told(
     owner.execute(change)  # type: ignore[arg-type]
 
     assert difference in compare(before, taken(managed))
+
+
+def test_a_revision_that_the_manifest_lacks_is_told(managed: Server) -> None:
+    found = taken(managed)
+
+    assert compare(replace(found, revision=None), found) == [
+        "the migration revision is 8d13a4dfeb1d, the backup's manifest has none"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "difference"),
+    [
+        (
+            TableState(1, "5"),
+            None,
+            "large objects: missing, although the backup's manifest lists them",
+        ),
+        (TableState(2, "5"), TableState(1, "3"), "large objects: 1 rows, the backup's manifest says 2"),
+    ],
+)
+def test_large_objects_that_are_gone_are_told(
+    managed: Server, then: TableState, now: TableState | None, difference: str
+) -> None:
+    found = taken(managed)
+
+    assert compare(replace(found, large_objects=then), replace(found, large_objects=now)) == [difference]
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,36 @@ def test_connections_of_others_are_told_until_they_may_be_ended(
     superuser.execute("REVOKE pg_signal_backend FROM qr_owner")
 
     assert problem == (
-        "qr_owner may not end 1 connection of reader to this database (reports): "
+        "The role qr_owner may not end 1 connection of reader to this database (reports): "
         "let a superuser run GRANT pg_signal_backend TO qr_owner;"
     )
     assert later == []
+
+
+def test_several_connections_of_one_role_are_one_sentence(
+    managed: Server, superuser: Connection, postgres_server: embedded.EmbeddedServer
+) -> None:
+    superuser.execute("CREATE ROLE reader LOGIN PASSWORD 'reader'")
+    reader = Server(managed.host, managed.port, "reader", "reader", managed.database)
+
+    with (
+        psycopg.connect(url(reader), application_name="reports"),
+        psycopg.connect(url(reader)),
+        connect_as_superuser(postgres_server, managed.database),
+        connect_as_superuser(postgres_server, managed.database),
+    ):
+        problems = restore_problems(managed)
+
+    assert problems == [
+        (
+            "The role qr_owner may not end 2 connections of postgres to this database (no name): "
+            "close them before the restore."
+        ),
+        (
+            "The role qr_owner may not end 2 connections of reader to this database (reports): "
+            "let a superuser run GRANT pg_signal_backend TO qr_owner;"
+        ),
+    ]
 
 
 @on_all_majors
@@ -84,7 +110,7 @@ def test_a_superusers_connection_has_to_be_closed(
         (problem,) = restore_problems(managed)
         of_superuser = restore_problems(as_superuser(managed, postgres_server))
 
-    assert "1 connection of postgres to this database (no name): close them before the restore" in problem
+    assert "1 connection of postgres to this database (no name): close it before the restore." in problem
     assert of_superuser == []
 
 
@@ -106,14 +132,16 @@ def test_objects_that_cannot_be_given_back_are_told_by_their_owner(
     with connect_as_superuser(postgres_server, managed.database) as connection:
         connection.execute("ALTER TABLE scan_logs OWNER TO other")
         connection.execute("CREATE FUNCTION helper() RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        connection.execute("CREATE FUNCTION another() RETURNS int LANGUAGE sql AS 'SELECT 2'")
 
     problems = restore_problems(managed)
 
     assert [problem.split(", whom")[0] for problem in problems] == [
         "1 object belongs to other",
-        "1 object belongs to postgres",
+        "2 objects belong to postgres",
     ]
-    assert "GRANT other TO qr_owner;" in problems[0]
+    assert problems[0].endswith("may not give it back to: let a superuser run GRANT other TO qr_owner;")
+    assert "may not give them back to" in problems[1]
 
 
 @on_all_majors

@@ -10,8 +10,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.systems.postgres import activity
 from backups_app.systems.postgres import swap as swapping
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import exists
@@ -141,7 +143,7 @@ def test_a_connection_that_may_not_be_ended_stops_the_swap_and_is_named(
 ) -> None:
     with connect_as_superuser(postgres_server, LIVE) as holder:
         holder.execute("SET application_name = 'an old console'")
-        with pytest.raises(EnvironmentProblem, match=r"in use by postgres \(an old console, process \d+\)"):
+        with pytest.raises(EnvironmentProblem, match=r"in use by postgres \(an old console, PID \d+\)"):
             swapped(staged, patience_seconds=1)
 
     assert names(staged) == [LIVE, STAGED]
@@ -167,10 +169,34 @@ def test_a_prepared_transaction_stops_the_swap(staged: Server, owner: Connection
         connection.execute("CREATE TABLE passing (id int)")
         connection.execute("PREPARE TRANSACTION 'left behind'")
 
-        with pytest.raises(EnvironmentProblem, match="in use by the prepared transaction 'left behind'"):
+        with pytest.raises(EnvironmentProblem, match="the prepared transaction 'left behind' holds it"):
             swapped(staged, patience_seconds=0.5)
 
     assert names(staged) == [LIVE, STAGED]
+
+
+def test_several_prepared_transactions_are_all_named(staged: Server) -> None:
+    for name in ("first", "second"):
+        with psycopg.connect(url(staged)) as connection:
+            connection.execute(sql.SQL("CREATE TABLE {} (id int)").format(sql.Identifier(name)))
+            connection.execute(sql.SQL("PREPARE TRANSACTION {}").format(sql.Literal(name)))
+
+    with pytest.raises(EnvironmentProblem, match="prepared transactions hold it: 'first', 'second'"):
+        swapped(staged, patience_seconds=0.5)
+
+    assert names(staged) == [LIVE, STAGED]
+
+
+def test_a_user_who_has_just_left_is_not_named(
+    staged: Server, postgres_server: embedded.EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "describe_sessions", lambda *_: "")
+
+    with (
+        connect_as_superuser(postgres_server, LIVE),
+        pytest.raises(EnvironmentProblem, match=r"though nobody is connected now\. Try again\."),
+    ):
+        swapped(staged, patience_seconds=0.5)
 
 
 def test_a_transaction_of_the_application_is_rolled_back_by_the_swap(staged: Server) -> None:

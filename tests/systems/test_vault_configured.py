@@ -54,6 +54,12 @@ def test_paths_file_urls_and_buckets_are_read_in_order() -> None:
         ("a=s3://bucket/../x", "prefix"),
         ("a=s3://bucket?colour=red", "unknown option 'colour'"),
         ("a=s3://bucket?endpoint_url=store:9000", "endpoint_url"),
+        ("a=s3://bucket?endpoint_url=http://[::1", "endpoint_url"),
+        ("a=s3://bucket?endpoint_url=http://a%20store:9000", "endpoint_url"),
+        ("a=s3://bucket?endpoint_url=http://store:port", "endpoint_url"),
+        ("a=s3://bucket?endpoint_url=", "endpoint_url of a is empty"),
+        ("a=s3://bucket?region=", "region of a is empty"),
+        ("a=s3://bucket?region=eu%20central", "region of a"),
         ("a=s3://bucket?addressing_style=odd", "addressing_style"),
     ],
 )
@@ -99,3 +105,16 @@ def test_a_spec_opens_without_touching_anything(tmp_path: Path) -> None:
     assert opened.describe() == "b (s3://bucket/x at http://127.0.0.1:1)"
     assert "hunter2" not in repr(opened)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_mounted_twice_is_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bind mount has a path of its own, and the same device and number."""
+    once, twice, other = (tmp_path / name for name in ("once", "twice", "other"))
+    for folder in (once, twice, other):
+        folder.mkdir()
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda path, **how: stat(once if path == twice else path, **how))
+
+    assert len(parse_locations(f"a={once},b={other}")) == 2
+    with pytest.raises(NotConfigured, match="a and b are the same place"):
+        parse_locations(f"a={once},b={twice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -17,6 +18,7 @@ import pytest
 
 from backups_app.errors import Cancelled, NoSpace, NotConfigured, Refused, StorageProblem
 from backups_app.systems.vault import (
+    ConnectionBroken,
     LocalLocation,
     MissingCopy,
     NameTaken,
@@ -460,3 +462,14 @@ def test_memory_stays_flat_while_a_large_file_is_copied(location: LocalLocation,
     ).stdout
 
     assert int(printed) < 20 * 1024  # KiB
+
+
+@pytest.mark.parametrize(
+    ("number", "is_broken"), [(errno.ESTALE, True), (errno.EHOSTDOWN, True), (errno.EIO, False)]
+)
+def test_a_mount_that_lost_its_server_is_told_apart_from_a_file_that_cannot_be_read(
+    number: int, is_broken: bool
+) -> None:
+    error = streams.translate(OSError(number, os.strerror(number)), "The storage location nas")
+
+    assert isinstance(error, ConnectionBroken) is is_broken

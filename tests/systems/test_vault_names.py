@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from backups_app.errors import Refused
 from backups_app.systems.vault import NAME_PATTERN, is_name, make_name, parse_name, prefix_for
-from backups_app.systems.vault.names import is_temporary_name
+from backups_app.systems.vault.names import name_behind
 
 MOMENT = datetime(2025, 5, 25, 14, 30, 22, tzinfo=UTC)
 
@@ -114,5 +114,5 @@ def test_only_temporary_names_of_our_own_are_swept() -> None:
         ".qradmin-check-me",
     ]
 
-    assert all(is_temporary_name(name) for name in ours)
-    assert not any(is_temporary_name(name) for name in foreign)
+    assert [name_behind(name) for name in ours] == [*3 * ["qrdb_20250525_143022.sql"], ours[-1]]
+    assert not any(name_behind(name) for name in foreign)

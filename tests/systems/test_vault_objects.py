@@ -19,7 +19,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from backups_app.errors import Cancelled, NoSpace, Refused, StorageProblem
-from backups_app.systems.vault import Credentials, MissingCopy, NameTaken, Stored, StoredFile
+from backups_app.systems.vault import (
+    ConnectionBroken,
+    Credentials,
+    MissingCopy,
+    NameTaken,
+    Stored,
+    StoredFile,
+)
 from backups_app.systems.vault.objects import ObjectLocation
 from backups_app.systems.vault.transfers import MEBIBYTE, SMALLEST_PART, part_size
 from tests.object_store import KEY, authentication, held, relayed, unfinished
@@ -256,6 +263,14 @@ def test_a_missing_bucket_is_said_by_every_call(
         assert not isinstance(error.value, MissingCopy)
 
 
+@pytest.mark.parametrize("wrong", [{"endpoint_url": "http://a store"}, {"region": ""}])
+def test_what_the_library_does_not_take_is_a_sentence_of_the_location(wrong: dict[str, str]) -> None:
+    location = ObjectLocation("far", "backups", credentials=KEY, **wrong)
+
+    with pytest.raises(StorageProblem, match="cannot be used as it is set: check its URL"):
+        location.check()
+
+
 def test_an_endpoint_that_is_down_is_said_soon(source: Path, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
@@ -263,7 +278,7 @@ def test_an_endpoint_that_is_down_is_said_soon(source: Path, tmp_path: Path) -> 
     began = time.monotonic()
 
     for call in (down.check, down.names, lambda: down.store(source, NAME), lambda: down.digest(NAME)):
-        with pytest.raises(StorageProblem, match="cannot be reached") as error:
+        with pytest.raises(ConnectionBroken, match="cannot be reached") as error:
             call()
         assert "secret-word" not in error.value.message + error.value.detail
 
@@ -274,6 +289,7 @@ def test_a_wrong_key_is_said(store_url: str, client: object) -> None:
     with authentication(store_url), pytest.raises(StorageProblem, match="does not accept the key") as error:
         at(store_url, credentials=Credentials("AKIAWRONG", "hunter2")).check()
 
+    assert not isinstance(error.value, ConnectionBroken)
     assert "hunter2" not in error.value.message + error.value.detail
 
 
@@ -334,9 +350,9 @@ def test_a_connection_cut_in_the_middle_of_a_download_leaves_nothing(
     with relayed(store_url) as relay:
         relay.cut_download_after = 9 * MEBIBYTE
 
-        with pytest.raises(StorageProblem, match="broke off the connection"):
+        with pytest.raises(ConnectionBroken, match="broke off the connection"):
             at(relay.url).fetch(NAME, tmp_path / "target")
-        with pytest.raises(StorageProblem):
+        with pytest.raises(ConnectionBroken):
             at(relay.url).digest(NAME)
 
     assert not (tmp_path / "target").exists()

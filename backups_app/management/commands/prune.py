@@ -27,14 +27,18 @@ class Command(OperationCommand):
         if not self.is_dry_run:
             return super().answer(options)
         plan = retention.plan()
-        return {"frozen": plan.frozen, "decisions": [asdict(decision) for decision in plan.decisions]}
+        return {
+            "frozen": plan.frozen,
+            "unseen": plan.unseen,
+            "decisions": [asdict(decision) for decision in plan.decisions],
+        }
 
     def show(self, answer: dict[str, Any]) -> None:
         if not self.is_dry_run:
             super().show(answer)
             return
-        if answer["frozen"]:
-            self.stdout.write(self.style.WARNING(answer["frozen"]))
+        for reason in filter(None, (*answer["unseen"], answer["frozen"])):
+            self.stdout.write(self.style.WARNING(reason))
         for decision in answer["decisions"]:
             verb = "would go" if decision["goes"] else "stays   "
             self.stdout.write(f"{verb}  {decision['name']}  {decision['reason']}")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 import time
 from argparse import ArgumentParser
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import Error as DatabaseFailure
 from django.db import connection
 
+from qradmin.start import is_refused
+
 PAUSE_SECONDS = 0.5
+
+log = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
@@ -19,18 +26,24 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--seconds", type=float, default=60, help="how long to wait (60)")
+        parser.add_argument("--seconds", type=float, help="how long to wait")
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if not math.isfinite(options["seconds"]):
+        seconds = settings.DATABASE_WAIT_SECONDS if options["seconds"] is None else options["seconds"]
+        if not math.isfinite(seconds):
             raise CommandError("The number of seconds has to be finite.")
-        deadline = time.monotonic() + options["seconds"]
+        if is_refused():
+            sys.exit(1)
+        deadline = time.monotonic() + seconds
         while (trouble := _trouble()) is not None:
             if time.monotonic() >= deadline:
-                raise CommandError(
-                    f"The site's database did not answer within {options['seconds']:g} seconds:"
-                    f" check DATABASE_URL and that the server runs. {trouble}"
+                log.error(
+                    "The site's database did not answer within %g seconds:"
+                    " check DATABASE_URL and that the server runs. %s",
+                    seconds,
+                    trouble,
                 )
+                sys.exit(1)
             time.sleep(PAUSE_SECONDS)
 
 

@@ -7,6 +7,10 @@
     const QUEUED_POLL = 400; // a worker takes it within a moment
     const HIDDEN_POLL = 15000;
     const LONGEST_PAUSE = 30000;
+    const SILENCE = 10000; // a site that says nothing for so long is as good as away
+
+    const isSomethingTyped = () => [...document.querySelectorAll("main form :is(input, textarea)")].some((field) =>
+        field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue);
 
     // --- the bar of a running operation ----------------------------------------------------------------
 
@@ -16,6 +20,7 @@
             this.after = box.dataset.after;
             this.failures = 0;
             this.timer = null;
+            this.isAsking = false; // one question at a time: its answer asks for the next
             document.addEventListener("visibilitychange", () => document.hidden || this.soon(0));
             window.addEventListener("online", () => this.soon(0));
             this.soon(this.pause());
@@ -32,42 +37,69 @@
         }
 
         async ask() {
+            if (this.isAsking) return;
+            this.isAsking = true;
             let answer;
             try {
                 const url = `${this.box.dataset.live}?after=${this.after}`;
-                answer = await fetch(url, { redirect: "manual", headers: { Accept: "application/json" }, cache: "no-store" });
-                if (answer.type === "opaqueredirect") {
-                    location.reload(); // the session has ended: the server leads to the login, and back here
-                    return;
-                }
-                if (!answer.ok) throw new Error(answer.status);
-                this.show(await answer.json());
+                answer = await fetch(url, {
+                    redirect: "manual",
+                    headers: { Accept: "application/json" },
+                    cache: "no-store",
+                    signal: AbortSignal.timeout(SILENCE),
+                });
+                // The session has ended: the server leads to the login, and back here.
+                if (answer.type === "opaqueredirect") this.renew();
+                // No longer allowed: the server says so.
+                else if (answer.status === 403 || answer.status === 404) this.renew();
+                else if (!answer.ok) this.lost(words.trouble);
+                else this.show(await answer.json());
             } catch {
-                this.lost();
+                this.lost(words.lost);
+            } finally {
+                this.isAsking = false;
             }
         }
 
-        lost() {
+        lost(why) {
             this.failures += 1;
             const pause = Math.min(LONGEST_PAUSE, 1000 * 2 ** (this.failures - 1));
-            const place = this.box.querySelector("[data-live-lost]");
-            place.hidden = false;
-            place.textContent = `${words.lost} ${pause / 1000} s.`;
+            this.tell(`${why} ${pause / 1000} s.`);
             this.soon(pause);
+        }
+
+        tell(text) {
+            const place = this.box.querySelector("[data-live-lost]");
+            place.hidden = !text;
+            if (place.textContent !== text) place.textContent = text;
+        }
+
+        // The server writes the whole page anew; what somebody is typing would be lost with the old one.
+        renew() {
+            if (!isSomethingTyped()) {
+                location.reload();
+                return;
+            }
+            this.tell(words.stale);
+            this.soon(this.pause());
+        }
+
+        isNews(report) {
+            const { state, still, cancel } = this.box.dataset;
+            if (report.state !== state) return true; // begun or ended
+            if (!document.querySelector("[data-whole-page]")) return false;
+            if (String(report.stands_still) !== still) return true; // the page tells who blocks it; or it moves again
+            // Somebody asked for its end, or it can no longer be ended: the button knows.
+            return `${report.cancel_requested} ${report.is_past_cancelling}` !== cancel;
         }
 
         show(report) {
             this.failures = 0;
-            this.box.querySelector("[data-live-lost]").hidden = true;
-            if (report.state !== this.box.dataset.state) {
-                location.reload(); // begun or ended: the server writes the whole page anew
+            if (this.isNews(report)) {
+                this.renew();
                 return;
             }
-            const whole = document.querySelector("[data-whole-page]");
-            if (whole && String(report.stands_still) !== this.box.dataset.still) {
-                location.reload(); // it stands still, and the page tells who blocks it; or it moves again
-                return;
-            }
+            this.tell("");
             const step = this.box.querySelector("[data-live-step]");
             if (step.textContent !== report.step) step.textContent = report.step;
             const percent = report.percent === null ? "" : `${report.percent} %`;
@@ -78,7 +110,24 @@
             else bar.value = report.percent;
             document.querySelectorAll("[data-live-duration]").forEach((place) => { place.textContent = report.duration; });
             report.steps.forEach((line) => this.add(line));
+            document.querySelectorAll("[data-live-ahead]").forEach((box) => this.foresee(box, report.ahead));
             this.soon(this.pause());
+        }
+
+        foresee(box, names) {
+            box.hidden = !names.length;
+            box.querySelector("ol").replaceChildren(...names.map((name) => {
+                const item = document.createElement("li");
+                const sign = document.createElement("span");
+                sign.className = "when";
+                sign.setAttribute("aria-hidden", "true");
+                sign.textContent = "○";
+                const what = document.createElement("span");
+                what.className = "what quiet";
+                what.textContent = name;
+                item.append(sign, " ", what);
+                return item;
+            }));
         }
 
         add(line) {
@@ -96,7 +145,12 @@
             when.append(time);
             const what = document.createElement("span");
             what.className = "what";
-            what.textContent = `${line.what} `;
+            if (line.level_text) {
+                const level = document.createElement("strong");
+                level.textContent = `${line.level_text}:`;
+                what.append(level, " ");
+            }
+            what.append(`${line.what} `);
             const seconds = document.createElement("span");
             seconds.className = "quiet";
             seconds.textContent = line.seconds;

@@ -72,7 +72,7 @@ SELECT a.pid, CASE WHEN {MAY_END} THEN pg_catalog.pg_terminate_backend(a.pid) EL
 """
 
 _WHO = """
-SELECT coalesce(usename::text, backend_type, 'a background process'), coalesce(application_name, ''), pid
+SELECT coalesce(usename::text, backend_type, ''), coalesce(application_name, ''), pid
   FROM pg_catalog.pg_stat_activity
  WHERE datname = ANY (%s) AND pid <> pg_catalog.pg_backend_pid()
  ORDER BY backend_start, pid
@@ -179,12 +179,14 @@ def count_sessions_of(connection: psycopg.Connection[TupleRow], names: Iterable[
 
 
 def describe_sessions(connection: psycopg.Connection[TupleRow], names: Iterable[str]) -> str:
-    """Who is connected to the databases ``names``, for a sentence."""
-    who = [
-        f"{user} ({application}, process {pid})" if application else f"{user} (process {pid})"
-        for user, application, pid in connection.execute(_WHO, (list(names),))
-    ]
-    return ", ".join(who) or "somebody who has just left"
+    """Who is connected to the databases ``names``, for a sentence of any language; empty when nobody is."""
+    return ", ".join(_named(*row) for row in connection.execute(_WHO, (list(names),)))
+
+
+def _named(user: str, application: str, pid: int) -> str:
+    number = f"PID {pid}"
+    about = f"{application}, {number}" if application else number
+    return f"{user} ({about})" if user else about
 
 
 def is_at_work(connection: psycopg.Connection[TupleRow]) -> bool:

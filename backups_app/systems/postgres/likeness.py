@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.sentences import say
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import insist_on_fitting_name, maintenance
 from backups_app.systems.postgres.queries import one_row
@@ -135,7 +136,9 @@ def _locale_options(row: dict[str, Any]) -> Iterator[sql.Composable]:
 def _model_of(connection: psycopg.Connection[TupleRow], live: str) -> _Model:
     found = connection.execute(_MODEL, (live,)).fetchone()
     if found is None:
-        raise EnvironmentProblem(f"There is no database {live} on this server: check the configured name.")
+        raise EnvironmentProblem(
+            say("There is no database {name} on this server: check the configured name.", name=live)
+        )
     row, owner, encoding, tablespace, is_default, may_use, comment = found
     return _Model(owner, encoding, tablespace, is_default, may_use, comment, row)
 
@@ -148,14 +151,23 @@ def _insist_on_privileges(connection: psycopg.Connection[TupleRow], model: _Mode
     if not may_create:
         statement = sql.SQL("ALTER ROLE {} CREATEDB").format(sql.Identifier(user)).as_string(connection)
         raise MissingPrivilege(
-            f"The role {user} may not create databases, and a backup is restored into a new one: "
-            f"let a superuser run {statement};"
+            say(
+                "The role {user} may not create databases, and a backup is restored into a new one: "
+                "let a superuser run {statement};",
+                user=user,
+                statement=statement,
+            )
         )
     if not is_owner:
         grant = sql.SQL("GRANT {} TO {}").format(sql.Identifier(model.owner), sql.Identifier(user))
         raise MissingPrivilege(
-            f"The role {user} may not create a database for {model.owner}, who owns the live one: "
-            f"let a superuser run {grant.as_string(connection)};"
+            say(
+                "The role {user} may not create a database for {owner}, who owns the live one: "
+                "let a superuser run {statement};",
+                user=user,
+                owner=model.owner,
+                statement=grant.as_string(connection),
+            )
         )
 
 
@@ -164,15 +176,17 @@ def _create(connection: psycopg.Connection[TupleRow], name: str, model: _Model) 
         connection.execute(creation(name, model))
     except psycopg.errors.DuplicateDatabase as error:
         raise EnvironmentProblem(
-            f"There is a database {name} already; it was left as it is.", detail=str(error)
+            say("There is a database {name} already; it was left as it is.", name=name), detail=str(error)
         ) from error
 
 
 def _tablespace_warning(name: str, model: _Model) -> Iterator[str]:
     if not model.has_default_tablespace and not model.may_use_tablespace:
-        yield (
-            f"The new database does not lie in the tablespace {model.tablespace}, in which this role may not "
-            f"create; a superuser can move it: ALTER DATABASE {name} SET TABLESPACE {model.tablespace};"
+        yield say(
+            "The new database does not lie in the tablespace {tablespace}, in which this role may not "
+            "create; a superuser can move it: ALTER DATABASE {name} SET TABLESPACE {tablespace};",
+            tablespace=model.tablespace,
+            name=name,
         )
 
 
@@ -252,7 +266,8 @@ def _tried(connection: psycopg.Connection[TupleRow], statement: sql.Composed) ->
         raise
     except psycopg.Error as error:
         reason = error.diag.message_primary or type(error).__name__
-        yield (
-            f"One property of the live database could not be copied ({reason}); a superuser can: "
-            f"{statement.as_string(connection)};"
+        yield say(
+            "One property of the live database could not be copied ({reason}); a superuser can: {statement};",
+            reason=reason,
+            statement=statement.as_string(connection),
         )

@@ -13,6 +13,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from backups_app.errors import BadBackup
+from backups_app.sentences import say
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.queries import one_row
@@ -20,7 +21,6 @@ from backups_app.systems.postgres.tables import Table, user_tables
 from backups_app.systems.waiting import Watch, no_watch
 
 FORMAT = 1
-LARGE_OBJECTS = "large objects"
 LOCK_WAIT_SECONDS = 60
 
 OnTable = Callable[[str, int], None]
@@ -141,7 +141,7 @@ class Manifest:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadBackup(
-                "The manifest of this backup cannot be read, so its rows cannot be compared.",
+                say("The manifest of this backup cannot be read, so its rows cannot be compared."),
                 detail=f"{type(error).__name__}: {error}",
             ) from error
 
@@ -212,30 +212,64 @@ def revision_of(server: Server, *, application_name: str) -> str | None:
 
 def compare(expected: Manifest, actual: Manifest) -> list[str]:
     """How ``actual`` differs from what the backup's manifest ``expected``, as sentences; empty when equal."""
-    differences: list[str] = []
-    for name in sorted({*expected.tables, *actual.tables}):
-        differences += _difference(f"table {name}", expected.tables.get(name), actual.tables.get(name))
-    differences += _difference(LARGE_OBJECTS, expected.large_objects, actual.large_objects)
+    differences = [
+        _table_difference(name, expected.tables.get(name), actual.tables.get(name))
+        for name in sorted({*expected.tables, *actual.tables})
+        if expected.tables.get(name) != actual.tables.get(name)
+    ]
+    if expected.large_objects != actual.large_objects:
+        differences.append(_large_object_difference(expected.large_objects, actual.large_objects))
     if expected.revision != actual.revision:
-        differences.append(
-            f"the migration revision is {actual.revision or 'missing'}, "
-            f"the backup's manifest says {expected.revision or 'none'}"
-        )
+        differences.append(_revision_difference(expected.revision, actual.revision))
     return differences
 
 
-def _difference(subject: str, expected: TableState | None, actual: TableState | None) -> list[str]:
-    if expected == actual:
-        return []
+def _table_difference(name: str, expected: TableState | None, actual: TableState | None) -> str:
     if actual is None:
-        return [f"{subject}: missing, although the backup's manifest lists it"]
+        return say("table {name}: missing, although the backup's manifest lists it", name=name)
     if expected is None:
-        return [f"{subject}: not in the backup's manifest"]
+        return say("table {name}: not in the backup's manifest", name=name)
     if expected.rows != actual.rows:
-        return [f"{subject}: {actual.rows} rows, the backup's manifest says {expected.rows}"]
-    return [
-        f"{subject}: {actual.rows} rows as expected, but their contents differ from the backup's manifest"
-    ]
+        return say(
+            "table {name}: {rows} rows, the backup's manifest says {expected}",
+            name=name,
+            rows=actual.rows,
+            expected=expected.rows,
+        )
+    return say(
+        "table {name}: {rows} rows as expected, but their contents differ from the backup's manifest",
+        name=name,
+        rows=actual.rows,
+    )
+
+
+def _large_object_difference(expected: TableState | None, actual: TableState | None) -> str:
+    if actual is None:
+        return say("large objects: missing, although the backup's manifest lists them")
+    if expected is None:
+        return say("large objects: not in the backup's manifest")
+    if expected.rows != actual.rows:
+        return say(
+            "large objects: {rows} rows, the backup's manifest says {expected}",
+            rows=actual.rows,
+            expected=expected.rows,
+        )
+    return say(
+        "large objects: {rows} rows as expected, but their contents differ from the backup's manifest",
+        rows=actual.rows,
+    )
+
+
+def _revision_difference(expected: str | None, actual: str | None) -> str:
+    if actual is None:
+        return say("the migration revision {expected} of the backup's manifest is missing", expected=expected)
+    if expected is None:
+        return say("the migration revision is {revision}, the backup's manifest has none", revision=actual)
+    return say(
+        "the migration revision is {revision}, the backup's manifest says {expected}",
+        revision=actual,
+        expected=expected,
+    )
 
 
 def _begin(connection: psycopg.Connection[TupleRow]) -> None:

@@ -8,6 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
+from backups_app.sentences import say
 from backups_app.systems.postgres.activity import APPLICATION_NAME, MAY_END
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.queries import one_row
@@ -24,7 +25,7 @@ SELECT r.rolname, r.rolsuper, r.rolsuper OR r.rolcreatedb, o.rolname,
 
 _SESSIONS_BEYOND_REACH = f"""
 SELECT theirs.rolname, theirs.rolsuper, count(*),
-       string_agg(DISTINCT coalesce(nullif(a.application_name, ''), 'no name'), ', ')
+       string_agg(DISTINCT nullif(a.application_name, ''), ', ')
   FROM pg_catalog.pg_stat_activity a
   JOIN pg_catalog.pg_roles me ON me.rolname = current_user
   JOIN pg_catalog.pg_roles theirs ON theirs.oid = a.usesysid
@@ -82,41 +83,92 @@ def restore_problems(server: Server) -> list[str]:
     Empty when a restore can begin. Raises ServerUnavailable when the database cannot be reached.
     """
     with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-        return [sentence for check in _CHECKS for sentence in check(connection)]
+        return problems_of(connection)
+
+
+def problems_of(connection: Connection) -> list[str]:
+    """The same of the database that ``connection`` is in."""
+    return [sentence for check in _CHECKS for sentence in check(connection)]
 
 
 def _role_problems(connection: Connection) -> Iterator[str]:
     query = sql.SQL(_ROLE).format(right=_right_to_become(connection))
     user, is_superuser, may_create, owner, is_member, may_become = one_row(connection, query)
     if not may_create:
-        yield (
-            f"The role {user} may not create databases, and a backup is restored into a new one: "
-            f"let a superuser run ALTER ROLE {_quoted(connection, user)} CREATEDB;"
+        yield say(
+            "The role {user} may not create databases, and a backup is restored into a new one: "
+            "let a superuser run {statement};",
+            user=user,
+            statement=f"ALTER ROLE {_quoted(connection, user)} CREATEDB",
         )
     if not is_superuser and not (is_member and may_become):
-        yield (
-            f"The database belongs to {owner}, so {user} may not rename it: let a superuser run "
-            f"GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)};"
+        yield say(
+            "The database belongs to {owner}, so {user} may not rename it: let a superuser run {statement};",
+            owner=owner,
+            user=user,
+            statement=f"GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)}",
         )
 
 
 def _session_problems(connection: Connection) -> Iterator[str]:
     (user,) = one_row(connection, "SELECT current_user")
+    grant = f"GRANT pg_signal_backend TO {_quoted(connection, user)}"
     for role, is_superuser, count, applications in connection.execute(_SESSIONS_BEYOND_REACH).fetchall():
-        connections = "1 connection" if count == 1 else f"{count} connections"
+        named = applications or say("no name")
         if is_superuser:
-            remedy = "close them before the restore"
+            yield _superusers_sessions(user, role, count, named)
         else:
-            remedy = f"let a superuser run GRANT pg_signal_backend TO {_quoted(connection, user)};"
-        yield f"{user} may not end {connections} of {role} to this database ({applications}): {remedy}"
+            yield _others_sessions(user, role, count, named, grant)
+
+
+def _superusers_sessions(user: str, role: str, count: int, applications: str) -> str:
+    if count == 1:
+        return say(
+            "The role {user} may not end 1 connection of {role} to this database ({applications}): "
+            "close it before the restore.",
+            user=user,
+            role=role,
+            applications=applications,
+        )
+    return say(
+        "The role {user} may not end {count} connections of {role} to this database ({applications}): "
+        "close them before the restore.",
+        user=user,
+        count=count,
+        role=role,
+        applications=applications,
+    )
+
+
+def _others_sessions(user: str, role: str, count: int, applications: str, grant: str) -> str:
+    if count == 1:
+        return say(
+            "The role {user} may not end 1 connection of {role} to this database ({applications}): "
+            "let a superuser run {statement};",
+            user=user,
+            role=role,
+            applications=applications,
+            statement=grant,
+        )
+    return say(
+        "The role {user} may not end {count} connections of {role} to this database ({applications}): "
+        "let a superuser run {statement};",
+        user=user,
+        count=count,
+        role=role,
+        applications=applications,
+        statement=grant,
+    )
 
 
 def _prepared_problems(connection: Connection) -> Iterator[str]:
     for (gid,) in connection.execute(_PREPARED).fetchall():
         literal = sql.Literal(gid).as_string(connection)
-        yield (
-            f"The prepared transaction {gid} keeps the database in use: "
-            f"run COMMIT PREPARED {literal}; or ROLLBACK PREPARED {literal};"
+        yield say(
+            "The prepared transaction {name} keeps the database in use: "
+            "run COMMIT PREPARED {literal}; or ROLLBACK PREPARED {literal};",
+            name=gid,
+            literal=literal,
         )
 
 
@@ -124,9 +176,10 @@ def _extension_problems(connection: Connection) -> Iterator[str]:
     if _is_superuser(connection):
         return
     for (name,) in connection.execute(_EXTENSIONS).fetchall():
-        yield (
-            f"Only a superuser may create the extension {name}, which the database uses: "
-            "restore with a superuser's login."
+        yield say(
+            "Only a superuser may create the extension {name}, which the database uses: "
+            "restore with a superuser's login.",
+            name=name,
         )
 
 
@@ -136,11 +189,24 @@ def _ownership_problems(connection: Connection) -> Iterator[str]:
     (user,) = one_row(connection, "SELECT current_user")
     query = sql.SQL(_FOREIGN_OWNERS).format(right=_right_to_become(connection))
     for owner, count in connection.execute(query).fetchall():
-        objects = "1 object belongs" if count == 1 else f"{count} objects belong"
-        yield (
-            f"{objects} to {owner}, whom {user} may not give them back to: "
-            f"let a superuser run GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)};"
-        )
+        grant = f"GRANT {_quoted(connection, owner)} TO {_quoted(connection, user)}"
+        if count == 1:
+            yield say(
+                "1 object belongs to {owner}, whom {user} may not give it back to: "
+                "let a superuser run {statement};",
+                owner=owner,
+                user=user,
+                statement=grant,
+            )
+        else:
+            yield say(
+                "{count} objects belong to {owner}, whom {user} may not give them back to: "
+                "let a superuser run {statement};",
+                count=count,
+                owner=owner,
+                user=user,
+                statement=grant,
+            )
 
 
 _CHECKS: tuple[Callable[[Connection], Iterator[str]], ...] = (

@@ -10,6 +10,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from backups_app.errors import EnvironmentProblem
+from backups_app.sentences import say
 
 
 def one_row(
@@ -20,5 +21,7 @@ def one_row(
     """The only row that ``query`` gives."""
     row = connection.execute(cast("LiteralString", query), parameters).fetchone()
     if row is None:
-        raise EnvironmentProblem("PostgreSQL gave no answer where one row was expected.", detail=str(query))
+        raise EnvironmentProblem(
+            say("PostgreSQL gave no answer where one row was expected."), detail=str(query)
+        )
     return row

@@ -10,6 +10,7 @@ from threading import Event, Thread
 from typing import IO
 
 from backups_app.errors import StorageProblem
+from backups_app.sentences import say
 from backups_app.systems import processes
 from backups_app.systems.postgres import archive, commands
 from backups_app.systems.postgres.clients import Client
@@ -39,7 +40,11 @@ class ReadingAlong:
         self._feeder.join()
         if self._feeder.problem is not None:
             raise StorageProblem(
-                f"The file {self._file} cannot be read: {self._feeder.problem.strerror}."
+                say(
+                    "The file {name} cannot be read: {reason}.",
+                    name=self._file,
+                    reason=self._feeder.problem.strerror,
+                )
             ) from self._feeder.problem
         archive.judge_reading(self._reading.finish(), self._client, self._file)
         archive.inspect(self._client, self._file, watch=watch)

@@ -9,12 +9,14 @@ from functools import partial
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
-from backups_app.errors import QradminError
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.interruptible import interruptible
 from backups_app.systems.postgres.queries import one_row
 from backups_app.systems.waiting import Watch, no_watch
+
+Connection = psycopg.Connection[TupleRow]
 
 APPLICATION_NAME = "qradmin"
 SHOWN = 10
@@ -61,40 +63,42 @@ class Newest:
 
 def revision(server: Server) -> str:
     """Alembic's revisions joined by commas; empty without its table."""
-    try:
-        with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-            connection.execute(PATIENCE)
-            query = "SELECT string_agg(version_num, ',' ORDER BY version_num) FROM alembic_version"
-            return str(one_row(connection, query)[0] or "")
-    except QradminError as error:
-        if isinstance(error.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-            return ""
-        raise
+    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+        connection.execute(PATIENCE)
+        return revision_of(connection)
 
 
-def newest_codes(server: Server, *, since: datetime) -> Newest:
+def revision_of(connection: Connection) -> str:
+    """The same on an open connection in autocommit mode."""
+    query = "SELECT string_agg(version_num, ',' ORDER BY version_num) FROM alembic_version"
+    with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        return str(one_row(connection, query)[0] or "")
+    return ""
+
+
+def newest_codes(connection: Connection, *, since: datetime) -> Newest:
     """What a restore of a backup taken at ``since`` would lose; nothing where there is no such table."""
-    try:
-        with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-            connection.execute(PATIENCE)
-            rows = connection.execute(_NEWEST, (since, SHOWN)).fetchall()
-    except QradminError as error:
-        if isinstance(error.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
-            return Newest()
-        raise
+    rows = []
+    with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+        rows = connection.execute(_NEWEST, (since, SHOWN)).fetchall()
     return Newest(tuple(Code(*row[:3]) for row in rows), rows[0][3] if rows else 0)
 
 
 def growth(server: Server, *, since: datetime, watch: Watch = no_watch) -> dict[str, Growth]:
     """Of the tables of QR codes and scans, as far as they are there."""
-    found: dict[str, Growth] = {}
     with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-        for table, column in _BORN.items():
-            query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} > %s) FROM {}").format(
-                sql.Identifier(column), sql.Identifier(table)
+        return growth_of(connection, since=since, watch=watch)
+
+
+def growth_of(connection: Connection, *, since: datetime, watch: Watch = no_watch) -> dict[str, Growth]:
+    """The same on an open connection in autocommit mode."""
+    found: dict[str, Growth] = {}
+    for table, column in _BORN.items():
+        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} > %s) FROM {}").format(
+            sql.Identifier(column), sql.Identifier(table)
+        )
+        with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
+            found[table] = Growth(
+                *interruptible(connection, partial(one_row, connection, query, (since,)), watch=watch)
             )
-            with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-                found[table] = Growth(
-                    *interruptible(connection, partial(one_row, connection, query, (since,)), watch=watch)
-                )
     return found

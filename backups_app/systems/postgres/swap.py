@@ -12,19 +12,20 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.sentences import say
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.databases import exists, insist_on_fitting_name, maintenance
-from backups_app.systems.postgres.queries import one_row
 
 SETTLE_SECONDS = 0.25
 POLL_SECONDS = 0.005
 ENDING_INTERVAL_SECONDS = 0.01
 
 _PREPARED = """
-SELECT string_agg('the prepared transaction ' || quote_literal(gid), ', ')
+SELECT quote_literal(gid)
   FROM pg_catalog.pg_prepared_xacts
  WHERE database = ANY (%s)
+ ORDER BY prepared
 """
 
 Renames = Sequence[tuple[str, str]]
@@ -131,33 +132,73 @@ def _is_done(server: Server, renames: Renames) -> bool:
 def _in_use(
     connection: psycopg.Connection[TupleRow], names: list[str], seconds: float, error: psycopg.Error
 ) -> EnvironmentProblem:
-    (prepared,) = one_row(connection, _PREPARED, (names,))
-    users = prepared or activity.describe_sessions(connection, names)
-    return EnvironmentProblem(
-        f"Database {names[0]} keeps its name: within {seconds:g} s it was never free, it is in use by "
-        f"{users}. Close these and try again.",
-        detail=str(error),
+    prepared = [gid for (gid,) in connection.execute(_PREPARED, (names,))]
+    if prepared:
+        sentence, remedy = _held_by_prepared(names[0], f"{seconds:g}", prepared)
+    else:
+        users = activity.describe_sessions(connection, names)
+        sentence, remedy = _held_by_sessions(names[0], f"{seconds:g}", users)
+    return EnvironmentProblem(f"{sentence} {remedy}", detail=str(error))
+
+
+def _held_by_prepared(name: str, seconds: str, prepared: list[str]) -> tuple[str, str]:
+    """What holds the database ``name``, and what to do."""
+    if len(prepared) == 1:
+        sentence = say(
+            "Database {name} keeps its name: within {seconds} s it was never free, "
+            "the prepared transaction {transaction} holds it.",
+            name=name,
+            seconds=seconds,
+            transaction=prepared[0],
+        )
+        return sentence, say("Commit it or roll it back, then try again.")
+    sentence = say(
+        "Database {name} keeps its name: within {seconds} s it was never free, "
+        "prepared transactions hold it: {transactions}.",
+        name=name,
+        seconds=seconds,
+        transactions=", ".join(prepared),
     )
+    return sentence, say("Commit them or roll them back, then try again.")
+
+
+def _held_by_sessions(name: str, seconds: str, users: str) -> tuple[str, str]:
+    """Who holds the database ``name``, and what to do; nobody, when ``users`` is empty."""
+    if not users:
+        sentence = say(
+            "Database {name} keeps its name: within {seconds} s it was never free, "
+            "though nobody is connected now.",
+            name=name,
+            seconds=seconds,
+        )
+        return sentence, say("Try again.")
+    sentence = say(
+        "Database {name} keeps its name: within {seconds} s it was never free, it is in use by {users}.",
+        name=name,
+        seconds=seconds,
+        users=users,
+    )
+    return sentence, say("Close these and try again.")
 
 
 def _translated(error: psycopg.Error, renames: Renames) -> EnvironmentProblem:
     detail = str(error)
-    wanted = " and ".join(f"{old} to {new}" for old, new in renames)
+    names = ", ".join(f"{old} → {new}" for old, new in renames)
+    untouched = say("Every name is as it was.")
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return MissingPrivilege(
-            f"This role may not rename {wanted}, so every name is as it was: it must own the databases "
-            "and have CREATEDB.",
-            detail=detail,
+        sentence = say(
+            "This role may not rename {names}, so every name is as it was: "
+            "it must own the databases and have CREATEDB.",
+            names=names,
         )
+        return MissingPrivilege(sentence, detail=detail)
     if isinstance(error, psycopg.errors.DuplicateDatabase):
-        return EnvironmentProblem(
-            f"Could not rename {wanted}: there is a database of that name already. Every name is as it was.",
-            detail=detail,
-        )
+        sentence = say("Could not rename {names}: there is a database of that name already.", names=names)
+        return EnvironmentProblem(f"{sentence} {untouched}", detail=detail)
     if isinstance(error, psycopg.errors.InvalidCatalogName):
-        return EnvironmentProblem(
-            f"Could not rename {wanted}: there is no such database. Every name is as it was.", detail=detail
-        )
-    return EnvironmentProblem(
-        f"Could not rename {wanted}; PostgreSQL refused it, so every name is as it was.", detail=detail
+        sentence = say("Could not rename {names}: there is no such database.", names=names)
+        return EnvironmentProblem(f"{sentence} {untouched}", detail=detail)
+    sentence = say(
+        "Could not rename {names}; PostgreSQL refused it, so every name is as it was.", names=names
     )
+    return EnvironmentProblem(sentence, detail=detail)

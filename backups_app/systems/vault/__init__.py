@@ -1,13 +1,20 @@
 """Backup files in and out of every storage location, checksummed."""
 
 from backups_app.systems.vault.configured import (
-    Credentials,
     LocationSpec,
     open_location,
     parse_locations,
 )
 from backups_app.systems.vault.local import LocalLocation, WorkingFile, working_file
-from backups_app.systems.vault.location import Location, MissingCopy, NameTaken, Stored, StoredFile
+from backups_app.systems.vault.location import (
+    ConnectionBroken,
+    Credentials,
+    Location,
+    MissingCopy,
+    NameTaken,
+    Stored,
+    StoredFile,
+)
 from backups_app.systems.vault.names import (
     MANAGED_NAMES,
     NAME_PATTERN,
@@ -20,6 +27,7 @@ from backups_app.systems.vault.names import (
     parse_name,
     prefix_for,
 )
+from backups_app.systems.vault.scratch import make_scratch, remove_scratch, scratch_path, sweep_scratch
 from backups_app.systems.vault.streams import sha256_of
 from backups_app.systems.vault.uploads import find_upload, new_upload, sweep_uploads
 
@@ -28,6 +36,7 @@ __all__ = [
     "NAME_PATTERN",
     "SITE_NAMES",
     "BackupName",
+    "ConnectionBroken",
     "Credentials",
     "LocalLocation",
     "Location",
@@ -41,13 +50,17 @@ __all__ = [
     "find_upload",
     "is_name",
     "make_name",
+    "make_scratch",
     "make_site_name",
     "new_upload",
     "open_location",
     "parse_locations",
     "parse_name",
     "prefix_for",
+    "remove_scratch",
+    "scratch_path",
     "sha256_of",
+    "sweep_scratch",
     "sweep_uploads",
     "working_file",
 ]

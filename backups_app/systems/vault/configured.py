@@ -9,24 +9,18 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from backups_app.errors import NotConfigured
+from backups_app.sentences import say
 from backups_app.systems.vault.local import LocalLocation
-from backups_app.systems.vault.location import Location
+from backups_app.systems.vault.location import Credentials, Location
 from backups_app.systems.vault.names import MANAGED_NAMES, Naming
+from backups_app.systems.web_addresses import is_web_address
 
 _ALIAS = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _BUCKET_OPTIONS = {"endpoint_url", "region", "addressing_style"}
 _SECRET_WORDS = re.compile(r"key|secret|token|password", re.IGNORECASE)
 _EXAMPLE = "local=/var/backups/qradmin or offsite=s3://bucket/prefix?region=eu-central-1"
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """Key of an object store; never part of a URL, never shown."""
-
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-    session_token: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,8 +114,9 @@ def _file_url_spec(alias: str, url: SplitResult) -> LocationSpec:
 
 def _bucket_spec(alias: str, url: SplitResult) -> LocationSpec:
     options = dict(parse_qsl(url.query, keep_blank_values=True))
-    endpoint = urlsplit(options.get("endpoint_url", ""))
-    if "@" in url.netloc or "@" in endpoint.netloc or any(_SECRET_WORDS.search(name) for name in options):
+    if "@" in url.netloc + options.get("endpoint_url", "") or any(
+        _SECRET_WORDS.search(name) for name in options
+    ):
         raise NotConfigured(
             f"BACKUP_LOCATIONS: the URL of {alias} holds credentials: set them in their own variables."
         )
@@ -133,8 +128,26 @@ def _bucket_spec(alias: str, url: SplitResult) -> LocationSpec:
             f"BACKUP_LOCATIONS: {alias} has the unknown option {unknown[0]!a}: "
             f"known are {', '.join(sorted(_BUCKET_OPTIONS))}."
         )
-    if "endpoint_url" in options and (endpoint.scheme not in {"http", "https"} or not endpoint.netloc):
-        raise NotConfigured(f"BACKUP_LOCATIONS: the endpoint_url of {alias} has to begin with https://.")
+    for name, value in options.items():
+        if not value:
+            raise NotConfigured(
+                say(
+                    "BACKUP_LOCATIONS: the {name} of {alias} is empty: set it or leave it out.",
+                    name=name,
+                    alias=alias,
+                )
+            )
+    if not is_web_address(options.get("endpoint_url", "https://of.the.region")):
+        raise NotConfigured(
+            say(
+                "BACKUP_LOCATIONS: the endpoint_url of {alias} has to look like https://store.example.org:9000.",
+                alias=alias,
+            )
+        )
+    if not _REGION.fullmatch(options.get("region", "none")):
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: the region of {alias} has to look like eu-central-1.", alias=alias)
+        )
     if options.get("addressing_style", "auto") not in {"auto", "path", "virtual"}:
         raise NotConfigured(f"BACKUP_LOCATIONS: the addressing_style of {alias} is auto, path or virtual.")
     prefix = unquote(url.path).strip("/")
@@ -160,8 +173,13 @@ def _refuse_twins(specs: tuple[LocationSpec, ...]) -> None:
 
 
 def _identity(spec: LocationSpec) -> str:
+    """Of a folder that exists the file system's own: it sees through links and mounts of one folder alike."""
     if spec.folder is not None:
-        return str(spec.folder.resolve())
+        try:
+            found = spec.folder.stat()
+        except OSError:
+            return str(spec.folder.resolve())
+        return f"{found.st_dev} {found.st_ino}"
     return f"{spec.options.get('endpoint_url', '').rstrip('/')} {spec.url}"
 
 

@@ -24,6 +24,7 @@ from backups_app.systems.vault.location import (
     OnBytes,
     Stored,
     StoredFile,
+    any_name,
     no_bytes,
 )
 from backups_app.systems.vault.names import (
@@ -31,7 +32,7 @@ from backups_app.systems.vault.names import (
     MANAGED_NAMES,
     SIDECAR_SUFFIX,
     Naming,
-    is_temporary_name,
+    name_behind,
 )
 from backups_app.systems.waiting import Watch, no_watch
 
@@ -159,13 +160,14 @@ class LocalLocation:
             with file:
                 return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
 
-    def sweep_temporary(self, older_than_seconds: float) -> list[str]:
+    def sweep_temporary(
+        self, older_than_seconds: float, *, is_wanted: Callable[[str], bool] = any_name
+    ) -> list[str]:
         before = time.time() - older_than_seconds
         with self._errors(), os.scandir(self.folder) as entries:
-            ours = [entry for entry in entries if is_temporary_name(entry.name)]
-            return sorted(
-                entry.name for entry in ours if _is_old_file(entry, before) and _unlink(Path(entry))
-            )
+            old = [entry for entry in entries if name_behind(entry.name) and _is_old_file(entry, before)]
+            ours = [entry for entry in old if is_wanted(name_behind(entry.name) or "")]
+            return sorted(entry.name for entry in ours if _unlink(Path(entry)))
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[WorkingFile]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -16,6 +16,10 @@ OnBytes = Callable[[int], None]
 
 class MissingCopy(StorageProblem):
     """The location answers, but holds no file of that name."""
+
+
+class ConnectionBroken(StorageProblem):
+    """The way there broke off, or no answer came in time: nothing is said about the file."""
 
 
 class NameTaken(StorageProblem):
@@ -39,8 +43,22 @@ class Stored:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """Key of an object store; never part of a URL, never shown."""
+
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+    session_token: str = field(default="", repr=False)
+
+
 def no_bytes(_moved: int) -> None:
     """Tell nobody of the bytes that moved."""
+
+
+def any_name(_name: str) -> bool:
+    """Every name is wanted."""
+    return True
 
 
 class Location(Protocol):
@@ -106,5 +124,11 @@ class Location(Protocol):
     def read_text(self, name: str) -> str | None:
         """The sidecar's text; None when there is none."""
 
-    def sweep_temporary(self, older_than_seconds: float) -> list[str]:
-        """Remove what interrupted work left here, old enough; the names of what went."""
+    def sweep_temporary(
+        self, older_than_seconds: float, *, is_wanted: Callable[[str], bool] = any_name
+    ) -> list[str]:
+        """Remove what interrupted work left here, old enough; the names of what went.
+
+        Another site may keep its files in the same place: ``is_wanted`` says by a backup file's name
+        whether what was left of it is to go.
+        """

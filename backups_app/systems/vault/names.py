@@ -106,10 +106,15 @@ def is_ours(name: str) -> bool:
     return MANAGED_NAMES.fits(name) or SITE_NAMES.fits(name)
 
 
-def is_temporary_name(name: str) -> bool:
-    """Whether ``name`` is a temporary name that the vault itself gave."""
-    match = _TEMPORARY_PATTERN.fullmatch(name)
-    return bool((match and is_ours(match["name"])) or _CHECK_PATTERN.fullmatch(name))
+def name_behind(temporary: str) -> str | None:
+    """The backup file's name that a temporary name of the vault's own making stands for.
+
+    A location's own probe stands for itself; None for any other name.
+    """
+    match = _TEMPORARY_PATTERN.fullmatch(temporary)
+    if match and is_ours(match["name"]):
+        return match["name"]
+    return temporary if _CHECK_PATTERN.fullmatch(temporary) else None
 
 
 def _moment(text: str) -> datetime | None:

@@ -17,7 +17,6 @@ from botocore.exceptions import ClientError
 from storages.backends.s3 import S3Storage
 
 from backups_app.systems.vault import streams
-from backups_app.systems.vault.configured import Credentials
 from backups_app.systems.vault.local import (
     MAX_SIDECAR_BYTES,
     copy_to_new_file,
@@ -25,11 +24,13 @@ from backups_app.systems.vault.local import (
     unequal_copy,
 )
 from backups_app.systems.vault.location import (
+    Credentials,
     MissingCopy,
     NameTaken,
     OnBytes,
     Stored,
     StoredFile,
+    any_name,
     no_bytes,
 )
 from backups_app.systems.vault.names import (
@@ -38,7 +39,7 @@ from backups_app.systems.vault.names import (
     SIDECAR_SUFFIX,
     Naming,
     is_ours,
-    is_temporary_name,
+    name_behind,
 )
 from backups_app.systems.vault.store_errors import code_of, store_errors
 from backups_app.systems.vault.transfers import SMALLEST_PART, Incoming, Summed, part_size
@@ -185,17 +186,21 @@ class ObjectLocation:
         except MissingCopy:
             return None
 
-    def sweep_temporary(self, older_than_seconds: float) -> list[str]:
+    def sweep_temporary(
+        self, older_than_seconds: float, *, is_wanted: Callable[[str], bool] = any_name
+    ) -> list[str]:
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         with self._errors():
-            return sorted([*self._abort_uploads(before), *self._delete_temporary(before)])
+            uploads = self._abort_uploads(before, is_wanted)
+            return sorted([*uploads, *self._delete_temporary(before, is_wanted)])
 
-    def _abort_uploads(self, before: datetime) -> Iterator[str]:
+    def _abort_uploads(self, before: datetime, is_wanted: Callable[[str], bool]) -> Iterator[str]:
         pages = self._client.get_paginator("list_multipart_uploads")
         for page in pages.paginate(Bucket=self.bucket, Prefix=self._folder):
             for upload in page.get("Uploads", []):
                 name = upload["Key"].removeprefix(self._folder)
-                if is_ours(name) and upload["Initiated"] <= before:
+                meant = name if is_ours(name) else name_behind(name)
+                if meant and upload["Initiated"] <= before and is_wanted(meant):
                     self._client.abort_multipart_upload(
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
@@ -209,12 +214,13 @@ class ObjectLocation:
         if found != written:
             raise unequal_copy(self._subject, name, written, found)
 
-    def _delete_temporary(self, before: datetime) -> Iterator[str]:
+    def _delete_temporary(self, before: datetime, is_wanted: Callable[[str], bool]) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self._folder}.", Delimiter="/"):
             for entry in page.get("Contents", []):
                 name = entry["Key"].removeprefix(self._folder)
-                if is_temporary_name(name) and entry["LastModified"] <= before:
+                meant = name_behind(name)
+                if meant and entry["LastModified"] <= before and is_wanted(meant):
                     self._client.delete_object(Bucket=self.bucket, Key=entry["Key"])
                     yield name
 

@@ -21,6 +21,7 @@ from botocore.exceptions import (
 from urllib3.exceptions import HTTPError
 
 from backups_app.errors import NoSpace, StorageProblem
+from backups_app.systems.vault.location import ConnectionBroken
 
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
 _FORBIDDEN = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled", "AccountProblem"}
@@ -49,9 +50,9 @@ def store_errors(subject: str, bucket: str) -> Iterator[None]:
         yield
     except ClientError as error:
         raise _refusal(error, subject, bucket) from error
-    except (BotoCoreError, HTTPError, OSError) as error:
-        reason = _reason(error)
-        raise StorageProblem(f"{subject} {reason}.", detail=f"{type(error).__name__}: {error}") from error
+    except (BotoCoreError, HTTPError, OSError, ValueError) as error:
+        kind = ConnectionBroken if _is_broken(error) else StorageProblem
+        raise kind(f"{subject} {_reason(error)}.", detail=f"{type(error).__name__}: {error}") from error
 
 
 def _refusal(error: ClientError, subject: str, bucket: str) -> NoSpace | StorageProblem:
@@ -72,10 +73,16 @@ def _refusal(error: ClientError, subject: str, bucket: str) -> NoSpace | Storage
         reason = "refuses this machine's clock: set the clock"
     else:
         reason = f"answered with the error {code or 'without a code'}"
-    return StorageProblem(f"{subject} {reason}.", detail=detail)
+    kind = ConnectionBroken if code in _BUSY else StorageProblem
+    return kind(f"{subject} {reason}.", detail=detail)
 
 
-def _reason(error: BotoCoreError | HTTPError | OSError) -> str:
+def _is_broken(error: BotoCoreError | HTTPError | OSError | ValueError) -> bool:
+    """Whether it came from the way there, and not from what the store said or how it is set."""
+    return isinstance(error, (EndpointConnectionError, *_CUT)) and not isinstance(error, SSLError)
+
+
+def _reason(error: BotoCoreError | HTTPError | OSError | ValueError) -> str:
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
         return "has no key: set its credentials"
     if isinstance(error, SSLError):
@@ -84,8 +91,6 @@ def _reason(error: BotoCoreError | HTTPError | OSError) -> str:
         return "cannot be reached: check the endpoint and the network"
     if isinstance(error, ReadTimeoutError):
         return "did not answer in time: check the endpoint and the network"
-    if isinstance(
-        error, HTTPError | OSError | HTTPClientError | IncompleteReadError | ResponseStreamingError
-    ):
+    if isinstance(error, _CUT):
         return "broke off the connection: try again"
     return "cannot be used as it is set: check its URL and credentials"

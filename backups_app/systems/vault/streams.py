@@ -12,12 +12,26 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backups_app.errors import NoSpace, StorageProblem
-from backups_app.systems.vault.location import OnBytes, Stored, no_bytes
+from backups_app.systems.vault.location import ConnectionBroken, OnBytes, Stored, no_bytes
 from backups_app.systems.waiting import Watch, no_watch
 
 CHUNK = 1024 * 1024
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_BROKEN = {
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.ECONNRESET,
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ENOTCONN,
+    errno.EPIPE,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENETRESET,
+}
 _REASONS = {
     errno.EACCES: "permission denied: give the service's user access to it",
     errno.EPERM: "permission denied: give the service's user access to it",
@@ -97,9 +111,11 @@ def os_errors(subject: str) -> Iterator[None]:
 
 
 def translate(error: OSError, subject: str) -> NoSpace | StorageProblem:
-    """One sentence for a system error: NoSpace when the disk or the quota is full."""
+    """One sentence for a system error: NoSpace when the disk or the quota is full, ConnectionBroken when a
+    network mount lost its server."""
     detail = str(error)
     if error.errno in _FULL:
         return NoSpace(f"{subject} is full: free some space or remove old backups.", detail=detail)
     reason = _REASONS.get(error.errno or 0) or (error.strerror or "unknown error").lower()
-    return StorageProblem(f"{subject} cannot be used: {reason}.", detail=detail)
+    kind = ConnectionBroken if error.errno in _BROKEN else StorageProblem
+    return kind(f"{subject} cannot be used: {reason}.", detail=detail)
