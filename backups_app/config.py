@@ -130,7 +130,10 @@ def upload_folder() -> Path:
     working, *_others = location_specs()
     if working.folder is None:
         raise NotConfigured(
-            f"The first storage location, {working.alias}, is no folder of this machine: set UPLOAD_FOLDER."
+            say(
+                "The first storage location, {alias}, is no folder of this machine: set UPLOAD_FOLDER.",
+                alias=working.alias,
+            )
         )
     return working.folder
 
@@ -145,7 +148,10 @@ def compression() -> str:
     chosen = str(settings.BACKUP_COMPRESSION).strip().lower()
     if not COMPRESSION.fullmatch(chosen):
         raise NotConfigured(
-            "BACKUP_COMPRESSION has to be best, none, gzip:1 to gzip:9, zstd:1 to zstd:22 or lz4:1 to lz4:12."
+            say(
+                "BACKUP_COMPRESSION has to be best, none, gzip:1 to gzip:9, zstd:1 to zstd:22 or "
+                "lz4:1 to lz4:12."
+            )
         )
     return chosen
 
@@ -172,7 +178,7 @@ def known_revisions() -> tuple[str, ...]:
     """Every migration revision of the managed system, oldest first."""
     known = tuple(revision.strip() for revision in settings.KNOWN_REVISIONS if revision.strip())
     if len(set(known)) != len(known):
-        raise NotConfigured("KNOWN_REVISIONS names a revision twice: list each one once, oldest first.")
+        raise NotConfigured(say("KNOWN_REVISIONS names a revision twice: list each one once, oldest first."))
     return known
 
 
@@ -214,13 +220,15 @@ def api() -> Api:
 
 def _container_name(text: str) -> str:
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", text):
-        raise NotConfigured(f"API_CONTAINER has to be the name of a container, not {text!r}.")
+        raise NotConfigured(
+            say("API_CONTAINER has to be the name of a container, not {text}.", text=repr(text))
+        )
     return text
 
 
 def _health_url(text: str) -> str | None:
     if text and not is_web_address(text):
-        raise NotConfigured("API_HEALTH_URL has to look like http://qr_generator_api:8000/health.")
+        raise NotConfigured(say("API_HEALTH_URL has to look like http://qr_generator_api:8000/health."))
     return text or None
 
 
@@ -229,10 +237,13 @@ def allowed_hosts() -> tuple[str, ...]:
     for host in settings.ALLOWED_HOSTS:
         if not re.fullmatch(r"\*|\.?[\w-]+(\.[\w-]+)*|\[[0-9a-fA-F:.]+\]", host):
             raise NotConfigured(
-                f"ALLOWED_HOSTS: {host!r} is no host name: leave out the scheme, the port and the path."
+                say(
+                    "ALLOWED_HOSTS: {host} is no host name: leave out the scheme, the port and the path.",
+                    host=repr(host),
+                )
             )
     if not settings.ALLOWED_HOSTS:
-        raise NotConfigured("ALLOWED_HOSTS is empty: nobody could reach the site.")
+        raise NotConfigured(say("ALLOWED_HOSTS is empty: nobody could reach the site."))
     return tuple(settings.ALLOWED_HOSTS)
 
 
@@ -267,7 +278,9 @@ def _pairs(variable: str) -> list[tuple[str, str]]:
     for entry in filter(None, (part.strip() for part in getattr(settings, variable).split(";"))):
         name, _colon, value = (part.strip() for part in entry.partition(":"))
         if not name or not value:
-            raise NotConfigured(f"{variable} has to look like: Database team: 4711; Out of hours: 112.")
+            raise NotConfigured(
+                say("{variable} has to look like: Database team: 4711; Out of hours: 112.", variable=variable)
+            )
         found.append((name, value))
     return found
 
@@ -277,9 +290,11 @@ def migrate_command() -> tuple[str, ...]:
     try:
         command = tuple(shlex.split(settings.API_MIGRATE_COMMAND))
     except ValueError as error:
-        raise NotConfigured("API_MIGRATE_COMMAND has an open quote.") from error
+        raise NotConfigured(say("API_MIGRATE_COMMAND has an open quote.")) from error
     if not command:
-        raise NotConfigured("API_MIGRATE_COMMAND is empty: set it to a command such as alembic upgrade head.")
+        raise NotConfigured(
+            say("API_MIGRATE_COMMAND is empty: set it to a command such as alembic upgrade head.")
+        )
     return command
 
 
@@ -287,7 +302,14 @@ def _count(variable: str, *, least: int) -> int:
     """What cannot be understood is never guessed: a wrong number could remove backups."""
     text = str(getattr(settings, variable)).strip()
     if not re.fullmatch(r"\d{1,5}", text) or int(text) < least:
-        raise NotConfigured(f"{variable} has to be a whole number, at least {least}, not {text!r}.")
+        raise NotConfigured(
+            say(
+                "{variable} has to be a whole number, at least {least}, not {text}.",
+                variable=variable,
+                least=least,
+                text=repr(text),
+            )
+        )
     return int(text)
 
 
@@ -321,7 +343,7 @@ def _columns(text: str) -> dict[str, tuple[str, ...]]:
         words = names.replace(",", " ").split()
         if not colon or not table.strip() or not words:
             raise NotConfigured(
-                "REQUIRED_COLUMNS has to look like: qr_codes: id content; scan_logs: id qr_code_id."
+                say("REQUIRED_COLUMNS has to look like: qr_codes: id content; scan_logs: id qr_code_id.")
             )
         columns[table.strip()] = tuple(words)
     return columns
@@ -331,7 +353,7 @@ def content_alarm_share() -> float:
     """The share of a table's rows whose loss between two backups is warned of, between 0 and 1."""
     share = float(settings.CONTENT_ALARM_PERCENT) / 100
     if not 0 < share <= 1:
-        raise NotConfigured("CONTENT_ALARM_PERCENT has to be above 0 and at most 100.")
+        raise NotConfigured(say("CONTENT_ALARM_PERCENT has to be above 0 and at most 100."))
     return share
 
 

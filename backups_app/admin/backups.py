@@ -28,6 +28,7 @@ from backups_app.admin.uploading import import_page
 from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation
 from backups_app.presentation import buttons, words
+from backups_app.presentation.retelling import in_words
 
 
 @admin.register(Backup)
@@ -170,9 +171,9 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
             try:
                 asked_for.append(ask(backup, **who(request)))
             except QradminError as error:
-                is_named = backup.name in error.message
-                text = _("The backup %(name)s: %(error)s") % {"name": backup.name, "error": error.message}
-                messages.error(request, error.message if is_named else text)
+                told = in_words(error.message)
+                text = _("The backup %(name)s: %(error)s") % {"name": backup.name, "error": told}
+                messages.error(request, told if backup.name in told else text)
         if len(asked_for) == 1:
             return redirect("admin:backups_app_operation_change", asked_for[0].pk)
         if asked_for:

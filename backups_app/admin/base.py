@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from backups_app.admin.lists import CarefulLists, FrugalList
 from backups_app.errors import QradminError
 from backups_app.models import Operation
+from backups_app.presentation.retelling import in_words
 from backups_app.presentation.words import NOTHING
 
 Row = TypeVar("Row", bound=Model)
@@ -64,7 +65,7 @@ def asked(request: HttpRequest, ask: Callable[[], Operation], *, back: str) -> H
     try:
         operation = ask()
     except QradminError as error:
-        messages.error(request, error.message)
+        messages.error(request, in_words(error.message))
         return redirect(back)
     return redirect("admin:backups_app_operation_change", operation.pk)
 

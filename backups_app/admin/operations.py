@@ -26,6 +26,7 @@ from backups_app.forms import ReasonForm
 from backups_app.models import Backup, Operation
 from backups_app.presentation import buttons, live, trials, words
 from backups_app.presentation.numbers import whole
+from backups_app.presentation.retelling import in_words
 
 API_REQUESTS: dict[str, Callable[..., Operation]] = {
     "stop": tasks.request_api_stop,
@@ -95,7 +96,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
 
     @admin.display(description=gettext_lazy("error"))
     def outcome(self, operation: Operation) -> str:
-        return operation.error
+        return in_words(operation.error)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Operation]:
         return (
@@ -206,7 +207,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
                 )
             )
         except QradminError as error:
-            messages.error(request, error.message)
+            messages.error(request, in_words(error.message))
             return redirect("admin:backups_app_operation_change", pk)
         if ended.state != Operation.State.SUCCEEDED:
             return redirect("admin:backups_app_operation_change", ended.pk)

@@ -19,6 +19,7 @@ from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import revisions
 from backups_app.operations.preview import look_before_replacing, look_before_undoing
 from backups_app.presentation import replacing, surroundings
+from backups_app.presentation.retelling import in_words
 
 if TYPE_CHECKING:
     from backups_app.admin.base import ReadOnlyAdmin
@@ -96,7 +97,7 @@ def _asked(request: HttpRequest, ask: Any) -> Operation | None:
     try:
         operation: Operation = ask()
     except QradminError as error:
-        messages.error(request, error.message)
+        messages.error(request, in_words(error.message))
         return None
     return operation
 

@@ -20,6 +20,7 @@ from backups_app import config, tasks
 from backups_app.admin.base import who
 from backups_app.errors import QradminError
 from backups_app.operations import imports, uploads
+from backups_app.presentation.retelling import in_words
 from backups_app.systems import vault
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class UploadToFolder(FileUploadHandler):
         try:
             self.path, self._file = vault.new_upload(config.upload_folder())
         except QradminError as error:
-            self._refuse(error.message)
+            self._refuse(in_words(error.message))
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> None:  # noqa: ARG002
         self._size += len(raw_data)
@@ -105,7 +106,7 @@ def import_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse
     try:
         handler = UploadToFolder(request)
     except QradminError as error:
-        return _page(admin, request, problem=error.message)
+        return _page(admin, request, problem=in_words(error.message))
     request.upload_handlers = [handler]
 
     @csrf_protect  # only now, as it reads the body: by then the handler has to be in its place
@@ -128,7 +129,7 @@ def _accept(admin: ReadOnlyAdmin[Any], request: HttpRequest, handler: UploadToFo
         uploads.insist_on_archive(handler.path)
         operation = tasks.request_import_upload(handler.path.name, original=handler.original, **who(request))
     except QradminError as error:
-        return _page(admin, request, problem=error.message)
+        return _page(admin, request, problem=in_words(error.message))
     handler.hand_over()
     return redirect("admin:backups_app_operation_change", operation.pk)
 

@@ -97,7 +97,7 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
                 )
         except IntegrityError as error:
             other = self.running().filter(is_exclusive=True).first()
-            name = other or "Another operation"
+            name = other or say("Another operation")
             raise Busy(say("{operation} is at work on the managed database.", operation=name)) from error
         return self.get(pk=pk, token=token) if started == 1 else None
 
@@ -125,7 +125,7 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
         return self.overdue(now).update(
             state=Operation.State.EXPIRED,
             finished_at=now,
-            error="It waited too long for a worker and was not started. Nothing was touched.",
+            error=say("It waited too long for a worker and was not started. Nothing was touched."),
         )
 
     def pull_back(self, now: datetime) -> None:
@@ -364,7 +364,7 @@ class Operation(Kept):
             finished_at=now,
             cancel_requested_at=now,
             cancel_requested_by=who,
-            error="It was cancelled before it started. Nothing was touched.",
+            error=say("It was cancelled before it started. Nothing was touched."),
         ):
             return True
         return bool(

@@ -18,6 +18,7 @@ from backups_app.errors import ContainerProblem, NotConfigured, QradminError, Un
 from backups_app.models import Operation, RestoreEvent
 from backups_app.operations import stages, validation
 from backups_app.operations.journal import Journal, patiently
+from backups_app.sentences import say
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres.health import Expectations, check_structure
 from backups_app.systems.waiting import Watch, no_watch
@@ -58,8 +59,10 @@ def insist_on_managed(api: Api) -> None:
     """NotConfigured without a container, ContainerProblem when it cannot be found."""
     if not api.is_managed:
         raise NotConfigured(
-            "The API is not managed: set API_CONTAINER to its container's name,"
-            " or take a backup without stopping the API."
+            say(
+                "The API is not managed: set API_CONTAINER to its container's name, or take a backup "
+                "without stopping the API."
+            )
         )
     insist_on_reachable(api)
 
@@ -67,7 +70,9 @@ def insist_on_managed(api: Api) -> None:
 def insist_on_reachable(api: Api) -> None:
     """ContainerProblem when a container is set, but the engine or the container is not there."""
     if api.is_managed and not api.state().exists:
-        raise ContainerProblem(f"There is no container {api.describe()}: check API_CONTAINER.")
+        raise ContainerProblem(
+            say("There is no container {container}: check API_CONTAINER.", container=api.describe())
+        )
 
 
 def expectations_of_the_api() -> Expectations:
@@ -100,7 +105,7 @@ def api_stopped(journal: Journal) -> Iterator[None]:
         report = bring_back(journal, api)
         downtime.end(report)
         if report is None:
-            journal.keep_warnings("The API was not brought back yet: see the trail.")
+            journal.keep_warnings(say("The API was not brought back yet: see the trail."))
         journal.result["downtime_seconds"] = downtime.seconds
 
 
@@ -115,11 +120,13 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
     insist_on_reachable(api)
     is_owed_by_others = Operation.objects.owing_the_api().exclude(pk=journal.operation.pk).exists()
     if not is_owed_by_others and not api.state().running:
-        journal.note("The API was not running: it stays stopped.")
+        journal.note(say("The API was not running: it stays stopped."))
         return False
     store_intent(journal.operation, is_intended=True)
     if is_owed_by_others:
-        _forgive_others(journal.operation, f"{journal.operation} starts the API in its end.")
+        _forgive_others(
+            journal.operation, say("{operation} starts the API in its end.", operation=journal.operation)
+        )
     downtime.begin()
     try:
         with journal.stage(stages.STOP_API):
@@ -135,7 +142,7 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
 def keep_stopped(journal: Journal, api: Api) -> None:
     """Stop the API once more when something has started it since `stop_for`: nothing may write now."""
     if api.state().running:
-        journal.warn("The API was started by something else meanwhile: it is stopped again.")
+        journal.warn(say("The API was started by something else meanwhile: it is stopped again."))
         api.stop()
 
 
@@ -145,9 +152,11 @@ def api_stayed_stopped(journal: Journal, api: Api) -> bool:
         if not api.state().running:
             return True
     except ContainerProblem as error:
-        told = f"Whether the API stayed stopped is not known: {error.message}"
+        told = say("Whether the API stayed stopped is not known: {problem}", problem=error.message)
     else:
-        told = "The API was started by something else meanwhile: it may have changed data during the backup."
+        told = say(
+            "The API was started by something else meanwhile: it may have changed data during the backup."
+        )
     journal.warn(told)
     journal.keep_warnings(told)
     return False
@@ -172,7 +181,10 @@ def bring_back(
     except QradminError as error:
         if is_owed(operation):
             teller.note(
-                f"The API could not be started: {error.message} It is tried again every minute.",
+                say(
+                    "The API could not be started: {problem} It is tried again every minute.",
+                    problem=error.message,
+                ),
                 level="error",
                 log=error.detail,
             )
@@ -197,17 +209,17 @@ def start_validated(
     with teller.stage(stages.START_API, is_endable=False):
         began = time.monotonic()
         api.start()
-        teller.note("Started the API", seconds=round(time.monotonic() - began, 3))
+        teller.note(say("Started the API"), seconds=round(time.monotonic() - began, 3))
         report = api.wait_healthy(watch)
     for line in report.notes:
         teller.note(line)
-    teller.note(f"The API is {report.outcome}.", seconds=round(report.seconds, 3))
+    teller.note(say("The API is {outcome}.", outcome=report.outcome), seconds=round(report.seconds, 3))
     _forgive(teller.operation, report)
     return report
 
 
 def tell_stays_stopped(teller: Teller) -> None:
-    teller.note("The API stays stopped, as was asked by hand meanwhile.", level="warning")
+    teller.note(say("The API stays stopped, as was asked by hand meanwhile."), level="warning")
 
 
 def store_intent(operation: Operation, *, is_intended: bool) -> None:
@@ -241,7 +253,10 @@ def _insist_on_a_way_back() -> None:
         _insist_on_fitting_structure()
     except UnhealthyDatabase as error:
         raise UnhealthyDatabase(
-            f"The API was not stopped, because it could not be started again. {error.message}"
+            say(
+                "The API was not stopped, because it could not be started again. {problem}",
+                problem=error.message,
+            )
         ) from error
 
 
@@ -286,7 +301,7 @@ def stop_api(journal: Journal) -> None:
         with journal.stage(stages.STOP_API):
             api.stop(journal.watch)
     else:
-        journal.note("The API was already stopped.")
+        journal.note(say("The API was already stopped."))
     _stop_what_was_started_meanwhile(api)
     journal.result["api"] = "stopped"
 
@@ -319,13 +334,18 @@ def run_migrations(journal: Journal, api: Api) -> None:
     """Bring the live database to its newest revision; ContainerProblem with the output when that fails."""
     insist_on_managed(api)
     if not api.state().running:
-        raise ContainerProblem("The migrations run in the API's container, which is stopped: start it first.")
+        raise ContainerProblem(
+            say("The migrations run in the API's container, which is stopped: start it first.")
+        )
     command = config.migrate_command()
     with journal.stage(stages.run(command)):
         outcome = api.run(command, watch=journal.watch)
-    journal.note("Output of the migrations", output=outcome.output, exit_code=outcome.exit_code)
+    journal.note(say("Output of the migrations"), output=outcome.output, exit_code=outcome.exit_code)
     if outcome.exit_code != 0:
         raise ContainerProblem(
-            f"The migrations failed with status {outcome.exit_code}; their output is in the trail.",
+            say(
+                "The migrations failed with status {exit_code}; their output is in the trail.",
+                exit_code=outcome.exit_code,
+            ),
             detail=outcome.output,
         )

@@ -13,6 +13,7 @@ from backups_app import config
 from backups_app.errors import MissingPrivilege, Refused
 from backups_app.models import Operation
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.activity import Session
 
@@ -67,26 +68,42 @@ def end_blocking_sessions(journal: Journal) -> None:
     parameters = journal.operation.parameters
     blocked = Operation.objects.filter(pk=parameters.get("operation")).first()
     if blocked is None:
-        raise Refused("The operation that was held up is not known.")
+        raise Refused(say("The operation that was held up is not known."))
     chosen = {int(pid) for pid in parameters.get("pids", [])}
     with journal.stage("Look who blocks"):
         blockers = [one for one in blockers_of(blocked) if one.session.pid in chosen and one.is_endable]
     for blocker in blockers:
-        journal.note(f"Blocks {blocked}: {blocker.describe()}", pid=blocker.session.pid)
+        journal.note(
+            say("Blocks {blocked}: {session}", blocked=blocked, session=blocker.describe()),
+            pid=blocker.session.pid,
+        )
     spared = sorted(chosen - {one.session.pid for one in blockers})
     if spared:
-        journal.warn(f"Left alone, because they do not block {blocked} any more: {_named(spared)}.")
+        journal.warn(
+            say(
+                "Left alone, because they do not block {blocked} any more: {names}.",
+                blocked=blocked,
+                names=_named(spared),
+            )
+        )
     told = _end(journal, blockers) if blockers else {}
     ended = sorted(pid for pid, is_told in told.items() if is_told)
     journal.result |= {"ended": ended, "left": spared, "not_allowed": sorted(set(told) - set(ended))}
     if ended:
         blocked.note(
-            f"{journal.operation.requested_by_name or 'Somebody'} ended what blocked: {_named(ended)}."
+            say(
+                "{who} ended what blocked: {names}.",
+                who=journal.operation.requested_by_name or "Somebody",
+                names=_named(ended),
+            )
         )
     if len(ended) < len(told):
         raise MissingPrivilege(
-            f"This role may not end {_named(sorted(set(told) - set(ended)))}:"
-            f" GRANT pg_signal_backend TO {config.managed_database().user};"
+            say(
+                "This role may not end {names}: GRANT pg_signal_backend TO {user};",
+                names=_named(sorted(set(told) - set(ended))),
+                user=config.managed_database().user,
+            )
         )
 
 
@@ -105,7 +122,7 @@ def _end(journal: Journal, blockers: list[Blocker]) -> dict[int, bool]:
     pids = [one.session.pid for one in blockers]
     with journal.stage("End the sessions"):
         told = activity.end_these(server, pids)
-        journal.consequence = f"These sessions were told to end: {_named(pids)}."
+        journal.consequence = say("These sessions were told to end: {names}.", names=_named(pids))
         deadline = time.monotonic() + GONE_SECONDS
         while time.monotonic() < deadline:
             present = {session.pid for session in activity.sessions(server, server.database)}

@@ -14,6 +14,7 @@ from backups_app import config
 from backups_app.errors import EnvironmentProblem
 from backups_app.models import Backup
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems.postgres import recent
 
 
@@ -40,7 +41,12 @@ def measure(journal: Journal, backup: Backup) -> None:
     try:
         growth = recent.growth(config.managed_database(), since=backup.snapshot_at, watch=journal.watch)
     except EnvironmentProblem as problem:
-        journal.warn(f"What is new since the last validated backup could not be counted. {problem.message}")
+        journal.warn(
+            say(
+                "What is new since the last validated backup could not be counted. {problem}",
+                problem=problem.message,
+            )
+        )
         return
     then = {name: facts["rows"] for name, facts in manifest.get("tables", {}).items()}
     gone = {

@@ -22,6 +22,7 @@ from backups_app.operations import api as api_lifecycle
 from backups_app.operations import liveness, restore, trial, uploads
 from backups_app.operations.log_lines import log_end, log_note
 from backups_app.operations.masking import masked
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import activity, databases
@@ -32,7 +33,7 @@ SUSPICIOUS_FOR = timedelta(seconds=15)
 LOOK_AGAIN_SECONDS = 5.0
 HELD_FOR = timedelta(seconds=30)
 RETRY_AFTER = LONGEST_HOLD
-NO_SIGN_OF_LIFE = "No sign of life for a minute and a half: marked as interrupted."
+NO_SIGN_OF_LIFE = say("No sign of life for a minute and a half: marked as interrupted.")
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ def _why_dead(operation: Operation, now: datetime, *, unchanged_for: float = 0) 
     Where its last sign of life lies ahead, the seconds for which that has been unchanged say so.
     """
     if liveness.is_process_gone(operation):
-        return "Its process is gone: marked as interrupted."
+        return say("Its process is gone: marked as interrupted.")
     is_silent = _is_overdue(operation, now) or unchanged_for >= SILENT_FOR.total_seconds()
     return NO_SIGN_OF_LIFE if is_silent else ""
 
@@ -143,12 +144,14 @@ def clean_up_leftovers() -> None:
             try:
                 _clean_up(operation, leftover)
             except QradminError as error:
-                what = f"{leftover['name']} is still there: {error.message}"
+                what = say("{name} is still there: {problem}", name=leftover["name"], problem=error.message)
                 log_note(operation, what, level="warning", step="Clean up")
                 continue
             operation.leftovers.remove(leftover)
             Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
-            Aftermath(operation).note(f"Cleaned up: {leftover['what']} {leftover['name']}.")
+            Aftermath(operation).note(
+                say("Cleaned up: {what} {name}.", what=leftover["what"], name=leftover["name"])
+            )
 
 
 def resolve_interrupted_restores() -> None:
@@ -171,7 +174,7 @@ def start_the_api_again() -> None:
     if not api.is_managed:
         for operation in debts:
             teller = Aftermath(operation)
-            teller.note("The API is no longer managed: nobody starts it from here.", level="warning")
+            teller.note(say("The API is no longer managed: nobody starts it from here."), level="warning")
             api_lifecycle.store_intent(operation, is_intended=False)
         return
     newest = debts.first()
@@ -199,7 +202,7 @@ def _start_the_api_for(operation: Operation, api: Api) -> None:
         )
 
     teller = Aftermath(operation)
-    teller.note("Starting the API again, which this operation had stopped.")
+    teller.note(say("Starting the API again, which this operation had stopped."))
     try:
         if bring_back() is None and _swap_back_for(operation, teller, api):
             bring_back()
@@ -245,7 +248,11 @@ def drop_old_replaced_databases() -> None:
         databases.drop(config.managed_database(), event.replaced_database)
         event.change(replaced_dropped_at=timezone.now())
         event.operation.note(
-            f"Dropped {event.replaced_database}: its time was over and {safety.name} is validated."
+            say(
+                "Dropped {name}: its time was over and {safety} is validated.",
+                name=event.replaced_database,
+                safety=safety.name,
+            )
         )
 
 
@@ -301,8 +308,11 @@ def _do(duty: Callable[[], object]) -> None:
 def _close(operation: Operation, silent_for: timedelta, why: str) -> bool:
     _end_sessions(operation)
     is_closed = operation.interrupt(
-        "Its worker stopped without a word, so it was marked as interrupted. It is not started again."
-        f" {_what_was_touched(operation)}",
+        say(
+            "Its worker stopped without a word, so it was marked as interrupted."
+            " It is not started again. {touched}",
+            touched=_what_was_touched(operation),
+        ),
         silent_for=silent_for,
     )
     if is_closed:
@@ -317,7 +327,7 @@ def _end_sessions(operation: Operation) -> None:
         try:
             activity.end_sessions(server, application_prefix=operation.application_name)
         except QradminError as error:
-            what = f"Its sessions could not be ended: {error.message}"
+            what = say("Its sessions could not be ended: {problem}", problem=error.message)
             log_note(operation, what, level="warning", step="End the sessions")
 
 
@@ -353,17 +363,17 @@ def _resolve(event: RestoreEvent) -> None:
             replaced_kept_until=timezone.now() + config.keep_replaced_for(),
         )
         _set_undone(event, RestoreEvent.Outcome.UNDONE)
-        teller.note("The databases had been swapped: the restored one is live.")
+        teller.note(say("The databases had been swapped: the restored one is live."))
         event.change(rows_after=databases.row_counts(server))
     elif event.swap_seconds is not None:
         event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
         _set_undone(event, RestoreEvent.Outcome.RESTORED)
-        teller.note("The databases had been swapped back: the one that was live before is live again.")
+        teller.note(say("The databases had been swapped back: the one that was live before is live again."))
     else:
         is_wish = event.operation.state == Operation.State.CANCELLED
         outcome = RestoreEvent.Outcome.CANCELLED if is_wish else RestoreEvent.Outcome.UNTOUCHED
         event.change(outcome=outcome, replaced_database="")
-        teller.note("The databases had not been swapped: the live database was not touched.")
+        teller.note(say("The databases had not been swapped: the live database was not touched."))
 
 
 def _set_undone(event: RestoreEvent, outcome: str) -> None:
@@ -380,7 +390,9 @@ def _is_another_at_work(operation: Operation) -> bool:
 def _what_was_touched(operation: Operation) -> str:
     event = RestoreEvent.objects.filter(operation=operation).first()
     if event is None:
-        return "The live database was not touched."
+        return say("The live database was not touched.")
     if event.replaced_database:
-        return "Housekeeping looks whether the databases were swapped, and says so on the restore's page."
-    return "The live database was not touched."
+        return say(
+            "Housekeeping looks whether the databases were swapped, and says so on the restore's page."
+        )
+    return say("The live database was not touched.")

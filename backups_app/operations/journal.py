@@ -58,7 +58,7 @@ class Journal:
         self, operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
     ) -> None:
         self._operation = operation
-        self.consequence = "Nothing was changed."
+        self.consequence = say("Nothing was changed.")
         self.result: dict[str, Any] = {}
         self._on_note = on_note
         self._on_progress = on_progress
@@ -83,7 +83,7 @@ class Journal:
     def watch(self) -> None:
         """Raise ClaimLost, Cancelled, TimeLimitReached or Stalled when the work has to end."""
         if self._is_lost:
-            raise ClaimLost("This operation was given up by housekeeping; this worker stops.")
+            raise ClaimLost(say("This operation was given up by housekeeping; this worker stops."))
         if self._is_cancelled and not self._is_past_cancelling:
             who = self.operation.cancel_requested_by
             raise Cancelled(say("It was cancelled by {who}.", who=who) if who else "It was cancelled.")
@@ -130,7 +130,7 @@ class Journal:
             return
         patiently(self._look)
         self.watch()
-        raise ClaimLost("This operation was given up by housekeeping; this worker stops.")
+        raise ClaimLost(say("This operation was given up by housekeeping; this worker stops."))
 
     # --- what is told ---------------------------------------------------------------------------------
 
@@ -384,14 +384,14 @@ def _told(error: BaseException) -> tuple[str, str]:
     if isinstance(error, QradminError):
         return error.message, error.detail
     if isinstance(error, KeyboardInterrupt):
-        return "It was ended at the keyboard.", ""
+        return say("It was ended at the keyboard."), ""
     detail = "".join(traceback.format_exception_only(error)).strip()
     if isinstance(error, RecordsError):
-        return "The site's own database, which keeps the audit trail, could not be used.", detail
+        return say("The site's own database, which keeps the audit trail, could not be used."), detail
     if isinstance(error, Exception):
         name = type(error).__name__
         return say("Something unexpected went wrong ({name}); the log has the details.", name=name), detail
-    return "Its worker was told to stop.", detail
+    return say("Its worker was told to stop."), detail
 
 
 def _blame(error: BaseException) -> str:

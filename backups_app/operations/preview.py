@@ -15,6 +15,7 @@ from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import RestoreEvent
 from backups_app.operations import api as api_lifecycle
+from backups_app.sentences import say
 from backups_app.systems.api_container import ApiContainer
 from backups_app.systems.postgres import databases, preflight, recent
 from backups_app.systems.postgres.connections import Server, connect, translated
@@ -154,14 +155,14 @@ def _api_problems() -> tuple[str, ...]:
 
 def _count(connection: Connection, since: datetime | None) -> tuple[dict[str, int], dict[str, Growth]]:
     """Exact, however long it takes, but no longer than a page may wait."""
-    watch = patience(COUNTING_SECONDS, "Counting the live rows")
+    watch = patience(COUNTING_SECONDS, say("Counting the live rows"))
     connection.execute("SET statement_timeout = 0")
     growth = recent.growth_of(connection, since=since, watch=watch) if since else {}
     return databases.row_counts_of(connection, watch=watch), growth
 
 
 def _growth(server: Server, since: datetime) -> dict[str, Growth]:
-    return recent.growth(server, since=since, watch=patience(COUNTING_SECONDS, "Counting the new rows"))
+    return recent.growth(server, since=since, watch=patience(COUNTING_SECONDS, say("Counting the new rows")))
 
 
 def compare_rows(

@@ -33,7 +33,7 @@ from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import STRUCTURE, check_database
 
-UNTOUCHED = "The live database was not touched."
+UNTOUCHED = say("The live database was not touched.")
 
 
 def restore_backup(journal: Journal) -> None:
@@ -61,7 +61,7 @@ def restore_backup(journal: Journal) -> None:
             _compare_revisions(journal, backup)
             with staged_copy(journal, backup, server, is_drill=False) as staged:
                 with journal.stage(stages.CHECK_RESTORED):
-                    _insist_on_sound(journal, staged, "The restored copy")
+                    _insist_on_sound(journal, staged, say("The restored copy"))
                 _take_safety_backup(journal, event)
                 _put_in_place(journal, event, server, staged)
         except BadBackup as error:
@@ -88,7 +88,7 @@ def undo_restore(journal: Journal) -> None:
             staged = Staged(back, _rows_of(journal, back), _revision_of(journal, back))
         if config.api().is_managed:
             with journal.stage(stages.CHECK_REPLACED):
-                _insist_on_sound(journal, staged, "The replaced database")
+                _insist_on_sound(journal, staged, say("The replaced database"))
         _put_in_place(journal, event, server, staged)
     _compare(journal, event, server)
 
@@ -108,7 +108,9 @@ def _record_present_state(journal: Journal, event: RestoreEvent, server: Server)
         except EnvironmentProblem as error:
             if not journal.operation.parameters.get("without_safety_backup"):
                 raise
-            journal.warn(f"The rows of the live database cannot be counted: {error.message}")
+            journal.warn(
+                say("The rows of the live database cannot be counted: {problem}", problem=error.message)
+            )
 
 
 def _compare_revisions(journal: Journal, backup: Backup) -> None:
@@ -123,8 +125,13 @@ def _insist_on_a_live_database(server: Server) -> None:
     """After a DROP DATABASE there is none: its owner and settings are not known from a backup."""
     if not databases.exists(server, server.database):
         raise EnvironmentProblem(
-            f"There is no database {server.database} at {server.host}:{server.port}. If it was dropped,"
-            " create an empty one of that name for its owner and restore again: that one is then replaced."
+            say(
+                "There is no database {database} at {host}:{port}. If it was dropped, create an "
+                "empty one of that name for its owner and restore again: that one is then replaced.",
+                database=server.database,
+                host=server.host,
+                port=server.port,
+            )
         )
 
 
@@ -138,12 +145,14 @@ def _insist_on_sound(journal: Journal, staged: Staged, subject: str) -> None:
     bad = [check for check in validation.failed(checks) if check.name in STRUCTURE]
     if bad:
         told = f"{bad[0].title}: {bad[0].message} {bad[0].remedy}".strip()
-        raise UnhealthyDatabase(f"{subject} is no sound database. {told}")
+        raise UnhealthyDatabase(say("{subject} is no sound database. {told}", subject=subject, told=told))
 
 
 def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
     if journal.operation.parameters.get("without_safety_backup"):
-        journal.warn("No safety backup was taken, as asked: the replaced database stays until it is dropped.")
+        journal.warn(
+            say("No safety backup was taken, as asked: the replaced database stays until it is dropped.")
+        )
         return
     with journal.time_limit(config.limits().safety_backup, "the safety backup's time limit"):
         safety = take_backup(journal, origin=Backup.Origin.SAFETY)
@@ -205,9 +214,9 @@ def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged)
 
 def _tell_of_the_swap(journal: Journal, event: RestoreEvent, staged: Staged) -> None:
     staged.keep()
-    journal.consequence = (
-        f"The database was replaced; what was live before is kept as {event.replaced_database},"
-        " and an undo brings it back."
+    journal.consequence = say(
+        "The database was replaced; what was live before is kept as {name}, and an undo brings it back.",
+        name=event.replaced_database,
     )
 
 
@@ -218,7 +227,7 @@ def _tell_where_it_stands(journal: Journal, event: RestoreEvent, server: Server,
             server, server.database
         )
     except QradminError:
-        journal.consequence = (
+        journal.consequence = say(
             "Whether the databases were swapped is not known yet: housekeeping looks at their names every"
             " minute, and this restore's page then says so."
         )
@@ -250,7 +259,7 @@ def _start_or_swap_back(
         journal.note_end(error, told, "error", log=_last_lines(api))
         _swap_back(journal, event, server, staged, api)
         raise ContainerProblem(
-            "The API did not become healthy on the restored database, so the restore was rolled back.",
+            say("The API did not become healthy on the restored database, so the restore was rolled back."),
             detail=error.detail or error.message,
         ) from error
     if report is None:
@@ -263,7 +272,7 @@ def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: St
     if event.undoes is None:
         journal.will_leave("database", event.staged_database, is_drill=False)
     swap_back(journal, event, server, api)
-    journal.consequence = "The database that was live before is live again, unchanged."
+    journal.consequence = say("The database that was live before is live again, unchanged.")
     if event.undoes is None:
         staged.is_kept = False
 
@@ -276,7 +285,7 @@ def swap_back(teller: Teller, event: RestoreEvent, server: Server, api: Api) -> 
     with teller.stage(stages.SWAP_BACK, is_endable=False):
         _stop_quietly(teller, api)
         swap.swap(server, live=server.database, staged=staged, replaced=replaced)
-    teller.note("Swapped back: the database that was live before is live again.")
+    teller.note(say("Swapped back: the database that was live before is live again."))
     event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
     if event.undoes is not None:
         event.undoes.change(outcome=RestoreEvent.Outcome.RESTORED)
@@ -287,7 +296,10 @@ def _stop_quietly(teller: Teller, api: Api) -> None:
         if api.state().running:
             api.stop()
     except ContainerProblem as error:
-        teller.note(f"The API could not be stopped before swapping back: {error.message}", level="warning")
+        teller.note(
+            say("The API could not be stopped before swapping back: {problem}", problem=error.message),
+            level="warning",
+        )
 
 
 def _last_lines(api: Api) -> str:
@@ -324,7 +336,7 @@ def _run_wanted_migrations(journal: Journal) -> None:
         return
     api = config.api()
     if not api.state().running:
-        journal.warn("The migrations were not run, because the API is stopped: start it, then run them.")
+        journal.warn(say("The migrations were not run, because the API is stopped: start it, then run them."))
         return
     api_lifecycle.run_migrations(journal, api)
     checks = check_database(config.managed_database(), config.expectations(), watch=journal.watch)
@@ -353,7 +365,13 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
     except ClaimLost:
         raise
     except QradminError as error:
-        journal.warn(f"The rows of {event.replaced_database} were not counted: {error.message}")
+        journal.warn(
+            say(
+                "The rows of {name} were not counted: {problem}",
+                name=event.replaced_database,
+                problem=error.message,
+            )
+        )
     with suppress(EnvironmentProblem):  # the API, or the migrations that were asked for, may have changed it
         event.change(revision_after=_revision_of(journal, server))
     rows_before = event.rows_before
@@ -361,7 +379,7 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
         table: [rows_before.get(table, 0), event.rows_after.get(table, 0)]
         for table in sorted({*rows_before, *event.rows_after})
     }
-    journal.note("Rows before and after", rows=changes)
+    journal.note(say("Rows before and after"), rows=changes)
     journal.result |= {
         "rows": changes,
         "revision": [event.revision_before, event.revision_after],
@@ -374,7 +392,7 @@ def _compare(journal: Journal, event: RestoreEvent, server: Server) -> None:
 def _undoable_event(journal: Journal) -> RestoreEvent:
     event = RestoreEvent.objects.filter(pk=journal.operation.parameters.get("event")).first()
     if event is None:
-        raise Refused("This restore is not known.")
+        raise Refused(say("This restore is not known."))
     if event.why_not_undoable:
         raise Refused(event.why_not_undoable)
     return event

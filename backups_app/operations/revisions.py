@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from django.utils.translation import gettext as _
-
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import Backup
+from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients, recent
 from backups_app.systems.waiting import Watch, no_watch, patience
 
@@ -48,7 +47,7 @@ def compare(backup: str | None, live: str | None) -> Comparison:
 
 def compare_with(live: str, backup: Backup) -> Comparison:
     """The backup's revision, by its record or by its archive, against the live database's, within seconds."""
-    return compare(revision_of(backup, watch=patience(READING_SECONDS, "Reading the revision")), live)
+    return compare(revision_of(backup, watch=patience(READING_SECONDS, say("Reading the revision"))), live)
 
 
 def compare_with_live(backup: Backup) -> Comparison:
@@ -77,23 +76,24 @@ def _relation(backup: str, live: str, known: tuple[str, ...]) -> Relation:
 def _advice(relation: Relation, backup: str, live: str) -> str:
     if relation == "same":
         return ""
-    texts = {
-        "older": _(
-            "The backup is at the older migration revision %(backup)s, the live database at %(live)s:"
-            " choose whether the migrations are run after the restore."
-        ),
-        "newer": _(
-            "The backup is at the migration revision %(backup)s, newer than the live database's %(live)s:"
-            " an API that does not know it may fail to start or damage the data. Update the API first."
-        ),
-        "unknown": _(
-            "The backup's migration revision is %(backup)s, the live database's %(live)s, and"
-            " KNOWN_REVISIONS does not say which one is older: make sure that the API knows the backup's"
-            " revision before you restore."
-        ),
-    }
-    not_known = _("not known")
-    return texts[relation] % {"backup": backup or not_known, "live": live or not_known}
+    told = {"backup": backup or say("not known"), "live": live or say("not known")}
+    if relation == "older":
+        return say(
+            "The backup is at the older migration revision {backup}, the live database at {live}:"
+            " choose whether the migrations are run after the restore.",
+            **told,
+        )
+    if relation == "newer":
+        return say(
+            "The backup is at the migration revision {backup}, newer than the live database's {live}:"
+            " an API that does not know it may fail to start or damage the data. Update the API first.",
+            **told,
+        )
+    return say(
+        "The backup's migration revision is {backup}, the live database's {live}, and KNOWN_REVISIONS does"
+        " not say which one is older: make sure that the API knows the backup's revision before you restore.",
+        **told,
+    )
 
 
 def _read(backup: Backup, watch: Watch) -> str:

@@ -16,7 +16,7 @@ from backups_app.sentences import say
 from backups_app.systems.postgres import databases
 
 TRIAL = "trial"
-UNTOUCHED = "The live database was not touched."
+UNTOUCHED = say("The live database was not touched.")
 
 
 def restore_into_trial(journal: Journal) -> None:
@@ -49,7 +49,7 @@ def restore_into_trial(journal: Journal) -> None:
 def validate_trial(journal: Journal) -> None:
     """The operation: the checks of the live database, on a trial; they say nothing of the live one."""
     trial = _trial_of(journal)
-    journal.consequence = "The database was only read."
+    journal.consequence = say("The database was only read.")
     server = config.managed_database().at(name_of(trial))
     with journal.stage("Check the trial database"):
         checks = validation.checks_of(journal, server)
@@ -89,5 +89,5 @@ def is_kept(leftover: dict[str, Any]) -> bool:
 def _trial_of(journal: Journal) -> Operation:
     trial = Operation.objects.trials().filter(pk=journal.operation.parameters.get("trial")).first()
     if trial is None:
-        raise Refused("This trial database has been dropped.")
+        raise Refused(say("This trial database has been dropped."))
     return trial

@@ -19,6 +19,7 @@ from backups_app.presentation import days as thirty
 from backups_app.presentation import live, morning, words
 from backups_app.presentation.charts import Bar, bar_chart
 from backups_app.presentation.morning import Finding, Severity
+from backups_app.presentation.retelling import in_words
 from backups_app.presentation.standing import Kind, Standing, standing
 from backups_app.schedules import HOUSEKEEPING, JOBS, PAUSED
 
@@ -233,9 +234,8 @@ def _banners(now: Standing, findings: list[Finding]) -> Iterator[Banner]:
     backup = now.latest.get(Kind.BACKUP)
     if backup is not None and backup.state in thirty.BAD:
         url = reverse("admin:backups_app_operation_change", args=[backup.pk])
-        yield Banner(
-            _("The last backup failed: %(error)s") % {"error": backup.error}, url, _("See its steps")
-        )
+        text = _("The last backup failed: %(error)s") % {"error": in_words(backup.error)}
+        yield Banner(text, url, _("See its steps"))
     for restore in _alarming_restores(now):
         url = reverse("admin:backups_app_restoreevent_change", args=[restore.pk])
         yield Banner(_what_became_of(restore, now), url, _("Look at it"))
@@ -253,7 +253,7 @@ def _alarming_restores(now: Standing) -> list[RestoreEvent]:
 def _what_became_of(restore: RestoreEvent, now: Standing) -> str:
     if restore.is_unfinished:
         text = _("The last restore replaced the database, but was not finished: %(error)s")
-        return text % {"error": restore.operation.error}
+        return text % {"error": in_words(restore.operation.error)}
     outcome = words.state_of(restore).text
     if restore != now.ended_restore:
         return _("%(restore)s did not succeed: %(outcome)s.") % {"restore": restore, "outcome": outcome}

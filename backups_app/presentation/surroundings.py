@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from backups_app import config
 from backups_app.errors import QradminError
+from backups_app.presentation.retelling import in_words
 from backups_app.systems.api_container import ApiContainer
 
 Value = TypeVar("Value")
@@ -47,7 +48,7 @@ def space() -> list[Room]:
     try:
         locations = config.locations()
     except QradminError as error:
-        return [Room("", None, error.message)]
+        return [Room("", None, in_words(error.message))]
     return [_room(location) for location in locations]
 
 
@@ -60,7 +61,7 @@ def _room(location: object) -> Room:
     try:
         return Room(location.alias, location.free_bytes())  # type: ignore[attr-defined]
     except QradminError as error:
-        return Room(location.alias, None, error.message)  # type: ignore[attr-defined]
+        return Room(location.alias, None, in_words(error.message))  # type: ignore[attr-defined]
 
 
 def _api() -> ApiState:
@@ -72,7 +73,7 @@ def _api() -> ApiState:
     try:
         state = container.state()
     except QradminError as error:
-        return ApiState(True, False, _("not known"), "warn", error.message, is_known=False)
+        return ApiState(True, False, _("not known"), "warn", in_words(error.message), is_known=False)
     if not state.exists:
         detail = _("Docker knows no container %(name)s: correct API_CONTAINER, or create the container.")
         name = {"name": settings.API_CONTAINER}

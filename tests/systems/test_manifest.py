@@ -308,7 +308,7 @@ def test_each_table_is_reported_when_it_is_done(managed: Server) -> None:
 def test_a_cancelled_manifest_ends_the_statement_on_the_server(
     managed: Server, owner: Connection, superuser: Connection
 ) -> None:
-    owner.execute("CREATE TABLE slow AS SELECT FROM generate_series(1, 1000000)")
+    owner.execute("CREATE TABLE slow AS SELECT FROM generate_series(1, 3000000)")
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'to-be-cancelled'"
     at_work = sessions + " AND state = 'active' AND query LIKE '%\"slow\"%'"
 
