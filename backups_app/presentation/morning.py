@@ -13,9 +13,11 @@ from django.utils.translation import ngettext
 
 from backups_app import config
 from backups_app.models import Backup, Operation
-from backups_app.operations.exposure import Exposure, in_words
+from backups_app.operations.exposure import Exposure
+from backups_app.operations.exposure import in_words as exposure_in_words
 from backups_app.presentation import words
 from backups_app.presentation.days import BAD
+from backups_app.presentation.retelling import in_words
 from backups_app.presentation.standing import Kind, Standing
 from backups_app.schedules import HOUSEKEEPING, JOBS, PAUSED, is_too_far_ahead
 
@@ -120,7 +122,10 @@ def _validated(now: Standing) -> _Verdict:
     if newest is None:
         return Severity.OK, _no_backup()
     if newest.damage:
-        text = _("%(name)s is damaged: %(damage)s") % {"name": newest.name, "damage": newest.damage}
+        text = _("%(name)s is damaged: %(damage)s") % {
+            "name": newest.name,
+            "damage": in_words(newest.damage),
+        }
         return Severity.WARNING, text, *_look_at(newest)
     if newest.validated_at is None:
         text = _("%(name)s has not been validated: validate it.") % {"name": newest.name}
@@ -146,7 +151,7 @@ def _content(now: Standing) -> _Verdict:
     if now.newest is None:
         return Severity.OK, _no_backup()
     if now.newest.warnings:
-        return Severity.WARNING, " ".join(map(str, now.newest.warnings)), *_look_at(now.newest)
+        return Severity.WARNING, " ".join(map(in_words, now.newest.warnings)), *_look_at(now.newest)
     return Severity.OK, _("Nothing about its rows is unusual.")
 
 
@@ -154,7 +159,11 @@ def _proven(now: Standing) -> _Verdict:
     drill, longest = now.latest.get(Kind.PROVE_BACKUP), config.alarms().drill_age
     if drill is not None and drill.state in BAD:
         severity = Severity.CRITICAL if drill.blame == "backup" else Severity.WARNING
-        return severity, _("The last test restore failed: %(error)s") % {"error": drill.error}, *_steps(drill)
+        return (
+            severity,
+            _("The last test restore failed: %(error)s") % {"error": in_words(drill.error)},
+            *_steps(drill),
+        )
     way_out = (reverse("admin:backups_app_backup_changelist"), _("Prove a backup"))
     if now.proven_at is None:
         return Severity.WARNING, _("No backup has been proven by a test restore yet."), *way_out
@@ -257,7 +266,11 @@ def _schedules(now: Standing) -> _Verdict:
     site = now.latest.get(Kind.BACKUP_SITE)
     if site is not None and site.result.get("warnings"):
         text = _("The last backup of the site's own database: %(warnings)s")
-        return Severity.WARNING, text % {"warnings": " ".join(site.result["warnings"])}, *_steps(site)
+        return (
+            Severity.WARNING,
+            text % {"warnings": " ".join(map(in_words, site.result["warnings"]))},
+            *_steps(site),
+        )
     return Severity.OK, _("All of them run.")
 
 
@@ -299,13 +312,13 @@ def _database(now: Standing) -> _Verdict:
         return Severity.WARNING, _("The live database has not been checked yet.")
     age = words.age(check.finished_at)
     if check.state in BAD and (trouble := unreachable(check)):
-        text = _("The live database cannot be reached: %(error)s") % {"error": trouble}
+        text = _("The live database cannot be reached: %(error)s") % {"error": in_words(trouble)}
         return Severity.CRITICAL, text, *_steps(check)
     if check.state in BAD and check.blame == "database":
         way_out = (reverse("admin:runbook", args=["failed-validation"]), _("What to do"))
         return Severity.CRITICAL, _("The live database is not valid."), *way_out
     if check.state in BAD:
-        text = _("The live database could not be checked: %(error)s") % {"error": check.error}
+        text = _("The live database could not be checked: %(error)s") % {"error": in_words(check.error)}
         return Severity.CRITICAL, text, *_steps(check)
     if _is_in_the_future(now, check.finished_at):
         text = _(
@@ -332,7 +345,7 @@ def _exposure(now: Standing) -> _Verdict:
         return Severity.OK, _("Counted at the next check of the live database.")
     counted = now.latest[Kind.VALIDATE_DATABASE].finished_at or now.now
     return Severity.OK, _("%(exposure)s, counted %(time)s.") % {
-        "exposure": in_words(exposure),
+        "exposure": exposure_in_words(exposure),
         "time": words.age(counted),
     }
 
@@ -363,7 +376,10 @@ def _steps(operation: Operation) -> tuple[str, str]:
 
 
 def _last_failed(operation: Operation) -> str:
-    return _("%(operation)s failed: %(error)s") % {"operation": operation, "error": operation.error}
+    return _("%(operation)s failed: %(error)s") % {
+        "operation": operation,
+        "error": in_words(operation.error),
+    }
 
 
 def _title(key: str) -> str:
