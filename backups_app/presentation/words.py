@@ -94,6 +94,11 @@ def at_underscores(name: str) -> SafeString:
     return mark_safe(escape(name).replace("_", "_<wbr>"))  # noqa: S308 - escaped before
 
 
+def at_joints(name: str) -> SafeString:
+    """The name of a table with its schema, which is better broken behind the dot, too."""
+    return mark_safe(at_underscores(name).replace(".", ".<wbr>"))  # noqa: S308 - escaped before
+
+
 def moment(value: datetime | None) -> SafeString | str:
     """Local time on the page, UTC on hover."""
     if value is None:

@@ -19,6 +19,7 @@ register.filter("size", words.size)
 register.filter("number", words.number)
 register.filter("in_words", trail.in_words)
 register.filter("amount_done", words.amount_done)
+register.filter("at_joints", words.at_joints)
 register.filter("at_underscores", words.at_underscores)
 
 

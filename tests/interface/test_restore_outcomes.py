@@ -124,3 +124,4 @@ def test_restores_that_were_cancelled_before_there_was_a_word_for_it_get_it() ->
 
 def test_a_long_name_may_be_broken_at_its_underscores_and_shows_no_markup() -> None:
     assert words.at_underscores("qr_<b>") == "qr_<wbr>&lt;b&gt;"
+    assert words.at_joints("public.qr_<b>") == "public.<wbr>qr_<wbr>&lt;b&gt;"
