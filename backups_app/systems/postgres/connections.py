@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import psycopg
+from django.utils.translation import gettext_noop
 from psycopg import errors as pg
 from psycopg.rows import TupleRow
 
@@ -94,7 +95,7 @@ def translate(error: psycopg.Error, server: Server) -> QradminError:
     text = _masked(str(error), server)
     for kinds, problem, sentence in _KNOWN:
         if isinstance(error, kinds):
-            return problem(sentence(server, _first_line(text)), detail=text)
+            return problem(_said(sentence, server, _first_line(text)), detail=text)
     if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
         return _connection_problem(text, server)
     return EnvironmentProblem(say("PostgreSQL refused a step: {text}", text=_first_line(text)), detail=text)
@@ -121,7 +122,7 @@ def program_problem(stderr: str, server: Server) -> QradminError | None:
     lowered = text.lower()
     for words, problem, sentence in _SAID_BY_PROGRAMS:
         if any(word in lowered for word in words):
-            return problem(sentence(server, error_line(text)), detail=text)
+            return problem(_said(sentence, server, error_line(text)), detail=text)
     if "connection to server" in lowered or "could not translate host name" in lowered:
         return _connection_problem(text, server)
     return None
@@ -129,134 +130,60 @@ def program_problem(stderr: str, server: Server) -> QradminError | None:
 
 # --- what is said, of a server and of its own words --------------------------------------------------------
 
-Sentence = Callable[[Server, str], str]
-
-
-def _not_reached(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL at {host}:{port} cannot be reached: check that it runs and that host and port are right.",
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _lost(server: Server, _text: str) -> str:
-    return say(
-        "The connection to PostgreSQL at {host}:{port} was lost: check that it still runs, then try again.",
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _login_refused(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL refused the login of {user}: check the user and password of this database's URL.",
-        user=server.user,
-    )
-
-
-def _no_database(server: Server, _text: str) -> str:
-    return say(
-        "There is no database {database} at {host}:{port}: check the name in its URL.",
-        database=server.database,
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _too_many(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL at {host}:{port} has no free connection: end some sessions or raise max_connections.",
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _starting(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL at {host}:{port} is starting, stopping or recovering: wait a moment and try again.",
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _not_let_in(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL at {host}:{port} accepts no login of {user} to {database} from this machine: "
-        "add a line to its pg_hba.conf.",
-        host=server.host,
-        port=server.port,
-        user=server.user,
-        database=server.database,
-    )
-
-
-def _sslmode_unfit(server: Server, _text: str) -> str:
-    return say(
-        "PostgreSQL at {host}:{port} and the sslmode {sslmode} do not fit: check the URL.",
-        host=server.host,
-        port=server.port,
-        sslmode=server.sslmode,
-    )
-
-
-def _unknown_host(server: Server, _text: str) -> str:
-    return say(
-        "The host {host} is unknown on this network: check the host in the database's URL.", host=server.host
-    )
-
-
-def _denied(server: Server, text: str) -> str:
-    return say("The role {user} may not do this: {text}", user=server.user, text=text)
-
-
-def _server_full(server: Server, _text: str) -> str:
-    return say(
-        "The disk of PostgreSQL at {host}:{port} is full: make room, then try again.",
-        host=server.host,
-        port=server.port,
-    )
-
-
-def _disk_full(_server: Server, text: str) -> str:
-    return say("A disk is full: make room, then try again ({text}).", text=text)
-
-
-def _locked(_server: Server, _text: str) -> str:
-    return say("PostgreSQL waited too long for a lock: end the session that holds it, then try again.")
-
-
-def _extension_missing(_server: Server, text: str) -> str:
-    return say("An extension that the backup needs is not installed on the server: {text}", text=text)
-
-
-def _out_of_memory(_server: Server, text: str) -> str:
-    return say("A program was ended for want of memory, which says nothing of the backup: {text}", text=text)
-
-
-def _something_missing(_server: Server, text: str) -> str:
-    return say("The server lacks something that the backup needs: {text}", text=text)
-
-
-def _role_missing(_server: Server, text: str) -> str:
-    return say("A role that the backup needs is missing on the server: {text}", text=text)
-
+_NOT_REACHED = gettext_noop(
+    "PostgreSQL at {host}:{port} cannot be reached: check that it runs and that host and port are right."
+)
+_LOST = gettext_noop(
+    "The connection to PostgreSQL at {host}:{port} was lost: check that it still runs, then try again."
+)
+_LOGIN_REFUSED = gettext_noop(
+    "PostgreSQL refused the login of {user}: check the user and password of this database's URL."
+)
+_NO_DATABASE = gettext_noop("There is no database {database} at {host}:{port}: check the name in its URL.")
+_TOO_MANY = gettext_noop(
+    "PostgreSQL at {host}:{port} has no free connection: end some sessions or raise max_connections."
+)
+_STARTING = gettext_noop(
+    "PostgreSQL at {host}:{port} is starting, stopping or recovering: wait a moment and try again."
+)
+_NOT_LET_IN = gettext_noop(
+    "PostgreSQL at {host}:{port} accepts no login of {user} to {database} from this machine: add a "
+    "line to its pg_hba.conf."
+)
+_SSLMODE_UNFIT = gettext_noop(
+    "PostgreSQL at {host}:{port} and the sslmode {sslmode} do not fit: check the URL."
+)
+_UNKNOWN_HOST = gettext_noop(
+    "The host {host} is unknown on this network: check the host in the database's URL."
+)
+_DENIED = gettext_noop("The role {user} may not do this: {text}")
+_SERVER_FULL = gettext_noop("The disk of PostgreSQL at {host}:{port} is full: make room, then try again.")
+_DISK_FULL = gettext_noop("A disk is full: make room, then try again ({text}).")
+_LOCKED = gettext_noop(
+    "PostgreSQL waited too long for a lock: end the session that holds it, then try again."
+)
+_EXTENSION_MISSING = gettext_noop("An extension that the backup needs is not installed on the server: {text}")
+_OUT_OF_MEMORY = gettext_noop(
+    "A program was ended for want of memory, which says nothing of the backup: {text}"
+)
+_SOMETHING_MISSING = gettext_noop("The server lacks something that the backup needs: {text}")
+_ROLE_MISSING = gettext_noop("A role that the backup needs is missing on the server: {text}")
 
 # --- by which sign each is known --------------------------------------------------------------------------
 
-_KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], Sentence], ...] = (
-    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _login_refused),
-    ((pg.InvalidCatalogName,), ServerUnavailable, _no_database),
-    ((pg.TooManyConnections,), ServerUnavailable, _too_many),
-    ((pg.CannotConnectNow,), ServerUnavailable, _starting),
-    ((pg.InsufficientPrivilege,), MissingPrivilege, _denied),
-    ((pg.DiskFull,), NoSpace, _server_full),
-    ((pg.LockNotAvailable,), EnvironmentProblem, _locked),
-    ((pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout), ServerUnavailable, _lost),
+_KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], str], ...] = (
+    ((pg.InvalidPassword, pg.InvalidAuthorizationSpecification), ServerUnavailable, _LOGIN_REFUSED),
+    ((pg.InvalidCatalogName,), ServerUnavailable, _NO_DATABASE),
+    ((pg.TooManyConnections,), ServerUnavailable, _TOO_MANY),
+    ((pg.CannotConnectNow,), ServerUnavailable, _STARTING),
+    ((pg.InsufficientPrivilege,), MissingPrivilege, _DENIED),
+    ((pg.DiskFull,), NoSpace, _SERVER_FULL),
+    ((pg.LockNotAvailable,), EnvironmentProblem, _LOCKED),
+    ((pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout), ServerUnavailable, _LOST),
 )
 
-_SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], Sentence], ...] = (
-    (("no space left on device", "could not extend file", "disk full"), NoSpace, _disk_full),
+_SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] = (
+    (("no space left on device", "could not extend file", "disk full"), NoSpace, _DISK_FULL),
     (
         (
             "permission denied",
@@ -266,10 +193,10 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], Sentence], .
             "must be able to set role",
         ),
         MissingPrivilege,
-        _denied,
+        _DENIED,
     ),
-    (("must have createdb", "permission to create"), MissingPrivilege, _denied),
-    (("canceling statement due to lock timeout",), EnvironmentProblem, _locked),
+    (("must have createdb", "permission to create"), MissingPrivilege, _DENIED),
+    (("canceling statement due to lock timeout",), EnvironmentProblem, _LOCKED),
     (
         (
             "terminating connection",
@@ -278,45 +205,59 @@ _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], Sentence], .
             "ssl syscall error",
         ),
         ServerUnavailable,
-        _lost,
+        _LOST,
     ),
-    (("extension control file", "is not available"), EnvironmentProblem, _extension_missing),
+    (("extension control file", "is not available"), EnvironmentProblem, _EXTENSION_MISSING),
     (
         ("worker process died unexpectedly", "out of memory", "cannot allocate memory"),
         EnvironmentProblem,
-        _out_of_memory,
+        _OUT_OF_MEMORY,
     ),
     (
         ("default_tablespace", 'tablespace "', 'collation "', "could not access file"),
         EnvironmentProblem,
-        _something_missing,
+        _SOMETHING_MISSING,
     ),
-    (('role "',), MissingPrivilege, _role_missing),
+    (('role "',), MissingPrivilege, _ROLE_MISSING),
 )
 
 
 def _connection_problem(text: str, server: Server) -> QradminError:
-    return ServerUnavailable(_why_not_connected(text.lower())(server, _first_line(text)), detail=text)
+    sentence = _why_not_connected(text.lower())
+    return ServerUnavailable(_said(sentence, server, _first_line(text)), detail=text)
 
 
-def _why_not_connected(lowered: str) -> Sentence:
+def _said(sentence: str, server: Server, text: str) -> str:
+    """``text`` is what the server or the program said itself."""
+    return say(
+        sentence,
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        database=server.database,
+        sslmode=server.sslmode,
+        text=text,
+    )
+
+
+def _why_not_connected(lowered: str) -> str:
     if "password authentication failed" in lowered or "no password supplied" in lowered:
-        return _login_refused
+        return _LOGIN_REFUSED
     if "too many" in lowered or "remaining connection slots" in lowered:
-        return _too_many
+        return _TOO_MANY
     if "does not exist" in lowered and "database" in lowered:
-        return _no_database
+        return _NO_DATABASE
     if "role" in lowered and "does not exist" in lowered:
-        return _login_refused
+        return _LOGIN_REFUSED
     if "no pg_hba.conf entry" in lowered:
-        return _not_let_in
+        return _NOT_LET_IN
     if "ssl" in lowered and ("not support" in lowered or "required" in lowered):
-        return _sslmode_unfit
+        return _SSLMODE_UNFIT
     if "could not translate host name" in lowered or "name or service" in lowered or "resolve" in lowered:
-        return _unknown_host
+        return _UNKNOWN_HOST
     if "starting up" in lowered or "shutting down" in lowered or "recovery" in lowered:
-        return _starting
-    return _lost if "lost" in lowered or "closed" in lowered else _not_reached
+        return _STARTING
+    return _LOST if "lost" in lowered or "closed" in lowered else _NOT_REACHED
 
 
 def _masked(text: str, server: Server) -> str:
