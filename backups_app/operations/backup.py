@@ -41,20 +41,23 @@ def create_backup(journal: Journal) -> None:
     origin = Backup.Origin.SCHEDULED if is_scheduled else Backup.Origin.MANUAL
     if journal.operation.parameters.get("stop_api"):
         with api_stopped(journal):
-            take_backup(journal, origin=origin, stopped=config.api())
+            backup, path = take_backup(journal, origin=origin, stopped=config.api())
     else:
-        take_backup(journal, origin=origin)
+        backup, path = take_backup(journal, origin=origin)
+    journal.keep_warnings(*copies.distribute(journal, backup, path))
     retention.prune_after_backup(journal)
 
 
-def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) -> Backup:
-    """A backup; ``stopped`` is the API that does not run meanwhile.
+def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) -> tuple[Backup, Path]:
+    """A backup in the working location and where its file lies there, before it is copied anywhere else;
+    ``stopped`` is the API that does not run meanwhile.
 
     1. Check server, client program and room.
     2. Dump and count in one snapshot, into a temporary name, and read what is written already.
     3. Read the archive to its end and sum its SHA-256.
     4. Flush, give the name, and write the record.
-    5. Copy to every other location, with a description beside each copy.
+    5. Write a description beside it. The other locations get their copies later (`copies.distribute`), so
+       that none that is slow or silent holds up what waits for the backup.
 
     Until step 4 there is no file of that name; a failure leaves none.
     """
@@ -108,10 +111,8 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
     for warning in backup.warnings:
         journal.warn(warning)
-    journal.keep_warnings(*backup.warnings, *copies.distribute(journal, backup, path))
-    backup.seconds = round(time.monotonic() - began, 3)
-    backup.save(update_fields=["seconds"])
-    return backup
+    journal.keep_warnings(*backup.warnings, *copies.record_first(journal, backup))
+    return backup, path
 
 
 @contextmanager

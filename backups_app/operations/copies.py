@@ -27,18 +27,31 @@ def record_damage(backup: Backup, error: BadBackup) -> None:
         backup.mark_damaged(error.message)
 
 
+def record_first(journal: Journal, backup: Backup) -> list[str]:
+    """Record the copy in the working location, with a description beside it, and those still to come.
+
+    Housekeeping brings what nobody else does. Returns the warnings.
+    """
+    working, *others = config.locations()
+    state = BackupCopy.State
+    BackupCopy.objects.update_or_create(
+        backup=backup, location=working.alias, defaults={"state": state.STORED}
+    )
+    for location in others:
+        BackupCopy.objects.get_or_create(
+            backup=backup, location=location.alias, defaults={"state": state.PENDING}
+        )
+    return sidecars.write(journal, backup, working)
+
+
 def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:
     """Copy ``file`` to every location but the working one; each copy is read back.
 
     A location that is down gives a warning and a copy in state PENDING that housekeeping tries again.
     Returns the warnings.
     """
-    working, *others = config.locations()
-    BackupCopy.objects.update_or_create(backup=backup, location=working.alias, defaults={"state": "stored"})
-    warnings = [*sidecars.write(journal, backup, working)]
-    for location in others:
-        warnings += store_copy(journal, backup, location, file)
-    return warnings
+    _working, *others = config.locations()
+    return [told for location in others for told in store_copy(journal, backup, location, file)]
 
 
 def store_copy(journal: Journal, backup: Backup, location: vault.Location, file: Path) -> list[str]:

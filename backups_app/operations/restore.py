@@ -154,8 +154,8 @@ def _take_safety_backup(journal: Journal, event: RestoreEvent) -> None:
             say("No safety backup was taken, as asked: the replaced database stays until it is dropped.")
         )
         return
-    with journal.time_limit(config.limits().safety_backup, "the safety backup's time limit"):
-        safety = take_backup(journal, origin=Backup.Origin.SAFETY)
+    with journal.time_limit(config.limits().safety_backup, say("the safety backup's time limit")):
+        safety, _path = take_backup(journal, origin=Backup.Origin.SAFETY)
     event.change(safety_backup=safety)
     journal.result["safety_backup"] = safety.name
 

@@ -30,6 +30,8 @@ START_API = "Start the API and wait until it is healthy"
 COMPARE_BEFORE_AFTER = "Compare before with after"
 CLEAN_UP = "Remove what is no longer needed"
 
+BACKUP = (CHECK_ROOM, DUMP, READ_ARCHIVE)
+
 Kind = Operation.Kind
 FORESEEN = (Kind.BACKUP, Kind.PROVE_BACKUP, Kind.RESTORE, Kind.UNDO_RESTORE)
 
@@ -63,9 +65,10 @@ def _planned(operation: Operation) -> Iterator[str]:
         stop_api = bool(asked.get("stop_api"))
         if stop_api:
             yield from (CHECK_WAY_BACK, STOP_API)
-        yield from _backup()
+        yield from BACKUP
         if stop_api:
             yield from (CHECK_BEFORE_START, START_API)
+        yield from (copy_to(location.alias) for location in config.location_specs()[1:])
         yield CLEAN_UP
     elif operation.kind == Kind.PROVE_BACKUP:
         yield from _staged_copy()
@@ -73,23 +76,17 @@ def _planned(operation: Operation) -> Iterator[str]:
         yield RECORD_STATE
         yield from (*_staged_copy(), CHECK_RESTORED)
         if not asked.get("without_safety_backup"):
-            yield from _backup()
+            yield from BACKUP
         yield from _put_in_place()
         if asked.get("run_migrations"):
             yield run(config.migrate_command())
         yield COMPARE_BEFORE_AFTER
     elif operation.kind == Kind.UNDO_RESTORE:
         yield RECORD_STATE
-        yield from (*_backup(), COUNT_REPLACED)
+        yield from (*BACKUP, COUNT_REPLACED)
         if config.api().is_managed:
             yield CHECK_REPLACED
         yield from (*_put_in_place(), COMPARE_BEFORE_AFTER)
-
-
-def _backup() -> Iterator[str]:
-    yield from (CHECK_ROOM, DUMP, READ_ARCHIVE)
-    for location in config.location_specs()[1:]:
-        yield copy_to(location.alias)
 
 
 def _staged_copy() -> Iterator[str]:

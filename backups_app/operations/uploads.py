@@ -89,8 +89,10 @@ def _store(
         backup = adoption.record(journal, name, found, fields)
     journal.consequence = f"The backup {name} was imported and is kept."
     adoption.point_to(journal, backup)
+    journal.keep_warnings(*warnings, *copies.record_first(journal, backup))
     stored = working.local_path(name)
-    journal.keep_warnings(*warnings, *(copies.distribute(journal, backup, stored) if stored else []))
+    if stored is not None:
+        journal.keep_warnings(*copies.distribute(journal, backup, stored))
 
 
 def _free_name(database: str, moment: datetime) -> str:

@@ -42,6 +42,14 @@ def lines(operation: Operation) -> list[str]:
     return list(operation.steps.values_list("what", flat=True))
 
 
+def test_the_api_waits_for_no_other_location(site: Site, api: FakeApi) -> None:
+    operation = site.attempt(tasks.request_backup(stop_api=True, **WHO))
+
+    told = lines(operation)
+    assert operation.state == "succeeded", operation.error
+    assert told.index("Start the API and wait until it is healthy") < told.index("Copy to second")
+
+
 def stop_by_hand() -> None:
     done = tasks.run_here(tasks.request_api_stop(reason="emergency", **WHO))
     assert done.state == "succeeded", done.error

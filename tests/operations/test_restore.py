@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 from backups_app import tasks
 from backups_app.errors import Busy, Refused
 from backups_app.models import Backup, Operation, RestoreEvent
-from backups_app.operations import housekeeping
+from backups_app.operations import copy_check, housekeeping
 from tests.conftest import on_all_majors
 from tests.operations.site import WHO, Site
 
@@ -147,6 +147,21 @@ def test_a_restore_without_a_safety_backup_keeps_the_replaced_database(one_folde
     event.change(replaced_kept_until=timezone.now() - timedelta(days=1))
     housekeeping.keep_house()
     assert event.replaced_database in one_folder.databases()
+
+
+def test_no_other_location_holds_up_a_restore(site: Site) -> None:
+    """The safety backup gets there by housekeeping, as soon as the restore is over."""
+    backup = site.backup()
+
+    done = site.restore(backup)
+
+    safety = Backup.objects.get(name=done.result["safety_backup"])
+    assert not any(step.startswith("Copy to") for step in done.steps.values_list("what", flat=True))
+    assert dict(safety.copies.values_list("location", "state")) == {"working": "stored", "second": "pending"}
+    assert copy_check.is_retry_due(timezone.now())
+    site.check_copies(only_pending=True)
+    assert set(safety.copies.values_list("state", flat=True)) == {"stored"}
+    assert (site.second / safety.name).read_bytes() == (site.working / safety.name).read_bytes()
 
 
 def test_a_restore_of_an_emptied_live_database_works(one_folder: Site) -> None:
