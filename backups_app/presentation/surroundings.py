@@ -14,10 +14,12 @@ from django.utils.translation import gettext as _
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.presentation.retelling import in_words
+from backups_app.systems import vault
 from backups_app.systems.api_container import ApiContainer
 
 Value = TypeVar("Value")
 REMEMBERED_SECONDS = 10
+ROOM_SECONDS = 5.0
 PATIENCE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
@@ -57,11 +59,11 @@ def api() -> ApiState:
     return _remembered(f"qradmin:api:{get_language()}", _api)
 
 
-def _room(location: object) -> Room:
+def _room(location: vault.Location) -> Room:
     try:
-        return Room(location.alias, location.free_bytes())  # type: ignore[attr-defined]
+        return Room(location.alias, vault.hurried(location, ROOM_SECONDS).free_bytes())
     except QradminError as error:
-        return Room(location.alias, None, in_words(error.message))  # type: ignore[attr-defined]
+        return Room(location.alias, None, in_words(error.message))
 
 
 def _api() -> ApiState:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -19,6 +17,7 @@ from backups_app.systems.postgres.activity import (
 from backups_app.systems.postgres.connections import Server
 from deploy.demo import embedded
 from tests.conftest import connect_as_superuser, on_all_majors
+from tests.patience import wait_until
 from tests.systems.pg_tools import url
 
 Connection = psycopg.Connection[Any]
@@ -118,10 +117,3 @@ def test_about_as_many_rows_are_expected_as_there_are(managed: Server, owner: Co
     owner.execute("CREATE TABLE never_analyzed AS SELECT generate_series(1, 10)")
 
     assert expected_rows(owner) == 1337
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)

@@ -21,6 +21,7 @@ from backups_app.systems.postgres.databases import row_counts
 from backups_app.systems.postgres.manifest import Manifest, TableState, compare, snapshot, take, take_of
 from deploy.demo import embedded, sample
 from tests.conftest import connect_as_superuser, on_all_majors
+from tests.patience import wait_until
 from tests.systems.pg_tools import HOSTILE_SETTINGS, create_peculiar_tables, dumped, restored, url
 
 Connection = psycopg.Connection[Any]
@@ -410,10 +411,3 @@ def writing(server: Server) -> Iterator[Callable[[], int]]:
         is_over.set()
         for thread in threads:
             thread.join()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +20,7 @@ from backups_app.systems.postgres.likeness import create_like
 from backups_app.systems.postgres.swap import rename, swap
 from deploy.demo import embedded
 from tests.conftest import connect_as_superuser, databases_like, on_all_majors
+from tests.patience import wait_until
 from tests.systems.pg_tools import url
 
 Connection = psycopg.Connection[Any]
@@ -314,10 +314,3 @@ def idle_clients(server: Server, number: int) -> Iterator[None]:
     finally:
         for connection in connections:
             connection.close()
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.02)

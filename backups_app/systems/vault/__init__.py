@@ -5,7 +5,7 @@ from backups_app.systems.vault.configured import (
     open_location,
     parse_locations,
 )
-from backups_app.systems.vault.local import LocalLocation, WorkingFile, working_file
+from backups_app.systems.vault.local import LocalLocation, WorkingFile, hurried, working_file
 from backups_app.systems.vault.location import (
     ConnectionBroken,
     Credentials,
@@ -48,6 +48,7 @@ __all__ = [
     "StoredFile",
     "WorkingFile",
     "find_upload",
+    "hurried",
     "is_name",
     "make_name",
     "make_scratch",

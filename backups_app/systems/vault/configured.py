@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from backups_app.errors import NotConfigured
 from backups_app.sentences import say
+from backups_app.systems.vault import bounded
 from backups_app.systems.vault.local import LocalLocation
-from backups_app.systems.vault.location import Credentials, Location
+from backups_app.systems.vault.location import ConnectionBroken, Credentials, Location
 from backups_app.systems.vault.names import MANAGED_NAMES, Naming
 from backups_app.systems.web_addresses import is_web_address
 
@@ -20,6 +22,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 _BUCKET_OPTIONS = {"endpoint_url", "region", "addressing_style"}
 _SECRET_WORDS = re.compile(r"key|secret|token|password", re.IGNORECASE)
+LOOK_SECONDS = 3.0  # whether two folders are one is asked wherever the locations are
 _EXAMPLE = "local=/var/backups/qradmin or offsite=s3://bucket/prefix?region=eu-central-1"
 
 
@@ -173,14 +176,28 @@ def _refuse_twins(specs: tuple[LocationSpec, ...]) -> None:
 
 
 def _identity(spec: LocationSpec) -> str:
-    """Of a folder that exists the file system's own: it sees through links and mounts of one folder alike."""
-    if spec.folder is not None:
-        try:
-            found = spec.folder.stat()
-        except OSError:
-            return str(spec.folder.resolve())
-        return f"{found.st_dev} {found.st_ino}"
-    return f"{spec.options.get('endpoint_url', '').rstrip('/')} {spec.url}"
+    """Of a folder that answers the file system's own, which sees through links and mounts of one folder."""
+    if spec.folder is None:
+        return f"{_endpoint(spec)} {spec.url}"
+    try:
+        return bounded.in_time(str(spec.folder), partial(_identity_of_folder, spec.folder), LOOK_SECONDS)
+    except ConnectionBroken:
+        return str(spec.folder)
+
+
+def _identity_of_folder(folder: Path) -> str:
+    try:
+        found = folder.stat()
+    except OSError:
+        return str(folder.resolve())
+    return f"{found.st_dev} {found.st_ino}"
+
+
+def _endpoint(spec: LocationSpec) -> str:
+    """As it is asked: host names know no upper case, and a scheme has its own port."""
+    url = urlsplit(spec.options.get("endpoint_url", ""))
+    port = url.port or {"http": 80, "https": 443}.get(url.scheme)
+    return f"{url.scheme} {url.hostname} {port} {url.path.rstrip('/')}"
 
 
 def _masked(entry: str) -> str:

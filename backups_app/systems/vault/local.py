@@ -10,13 +10,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from backups_app.errors import NotConfigured, StorageProblem
-from backups_app.systems.vault import streams
+from backups_app.systems.vault import bounded, streams
 from backups_app.systems.vault.location import (
     Location,
     MissingCopy,
@@ -38,6 +39,9 @@ from backups_app.systems.waiting import Watch, no_watch
 
 MAX_SIDECAR_BYTES = 64 * 1024 * 1024
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class WorkingFile:
@@ -52,18 +56,35 @@ class WorkingFile:
     commit: Callable[[], Path] = field(repr=False)
 
 
+def _in_time(
+    method: Callable[Concatenate[LocalLocation, P], T],
+) -> Callable[Concatenate[LocalLocation, P], T]:
+    """The method, which is left behind where the folder does not answer (ConnectionBroken)."""
+
+    @wraps(method)
+    def bounded_method(self: LocalLocation, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return bounded.in_time(self._subject, lambda: method(self, *args, **kwargs), self.patience)
+
+    return bounded_method
+
+
 @dataclass(frozen=True)
 class LocalLocation:
-    """One folder that holds backup files; see Location for what each method promises."""
+    """One folder that holds backup files; see Location for what each method promises.
+
+    ``patience``: the seconds after which a folder that does not answer counts as out of reach.
+    """
 
     alias: str
     folder: Path
     naming: Naming = MANAGED_NAMES
     is_local: bool = field(default=True, init=False)
+    patience: float = field(default=bounded.QUICK_SECONDS, compare=False, repr=False)
 
     def describe(self) -> str:
         return f"{self.alias} ({self.folder})"
 
+    @_in_time
     def check(self) -> None:
         probe = self.folder / f"{CHECK_PREFIX}{secrets.token_hex(8)}"
         with self._errors():
@@ -77,10 +98,12 @@ class LocalLocation:
             finally:
                 probe.unlink(missing_ok=True)
 
+    @_in_time
     def free_bytes(self) -> int:
         with self._errors():
             return shutil.disk_usage(self.folder).free
 
+    @_in_time
     def names(self) -> list[StoredFile]:
         self._insist_on_folder()
         with self._errors(), os.scandir(self.folder) as entries:
@@ -90,6 +113,7 @@ class LocalLocation:
     def exists(self, name: str) -> bool:
         return self.local_path(name) is not None
 
+    @_in_time
     def local_path(self, name: str) -> Path | None:
         path = self._path(name)
         with self._errors():
@@ -104,30 +128,46 @@ class LocalLocation:
     ) -> Stored:
         """Copy under a temporary name, flush, read back, then give the name: a bad copy never has it."""
         final = self._path(name)
-        self._insist_on_free_name(final)
-        with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
-            self._give_name(temporary, final)
-        return written
+
+        def work(watch: Watch, on_bytes: OnBytes) -> Stored:
+            self._insist_on_free_name(final)
+            with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
+                self._give_name(temporary, final)
+            return written
+
+        return self._writing(work, watch, on_bytes)
 
     def replace(
         self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         final = self._path(name)
-        with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
-            temporary.replace(final)
-            streams.flush_path_to_disk(self.folder)
-        return written
+
+        def work(watch: Watch, on_bytes: OnBytes) -> Stored:
+            with self._copied(source, name, watch=watch, on_bytes=on_bytes) as (temporary, written):
+                temporary.replace(final)
+                streams.flush_path_to_disk(self.folder)
+            return written
+
+        return self._writing(work, watch, on_bytes)
 
     def fetch(
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
-        with self._opened(name) as reader, streams.os_errors(f"The file {target}"):
-            return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+        def work(watch: Watch, on_bytes: OnBytes) -> Stored:
+            with self._opened(name) as reader, streams.os_errors(f"The file {target}"):
+                return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+
+        return self._reading(work, watch, on_bytes)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
-        with self._opened(name) as reader, self._errors():
-            return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
+        def work(watch: Watch, on_bytes: OnBytes) -> Stored:
+            with self._opened(name) as reader, self._errors():
+                _forget_cached_pages(reader.fileno())
+                return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
 
+        return self._reading(work, watch, on_bytes)
+
+    @_in_time
     def remove(self, name: str) -> bool:
         path = self._path(name)
         with self._errors():
@@ -139,6 +179,7 @@ class LocalLocation:
                 self._insist_on_folder()
         return was_there
 
+    @_in_time
     def write_text(self, name: str, text: str) -> None:
         self._path(name)
         temporary = self.folder / f".{name}{SIDECAR_SUFFIX}.{secrets.token_hex(4)}.part"
@@ -149,6 +190,7 @@ class LocalLocation:
             temporary.replace(self._sidecar(name))
             streams.flush_path_to_disk(self.folder)
 
+    @_in_time
     def read_text(self, name: str) -> str | None:
         self._path(name)
         with self._errors():
@@ -160,6 +202,7 @@ class LocalLocation:
             with file:
                 return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
 
+    @_in_time
     def sweep_temporary(
         self, older_than_seconds: float, *, is_wanted: Callable[[str], bool] = any_name
     ) -> list[str]:
@@ -176,23 +219,41 @@ class LocalLocation:
         The temporary name reserves the name: a second working file of one name is refused (NameTaken).
         """
         final = self._path(name)
-        self._insist_on_free_name(final)
         temporary = self.folder / f".{name}.part"
-        with self._errors():
-            try:
-                streams.create(temporary).close()
-            except FileExistsError:
-                raise self._taken(name) from None
 
-        def commit() -> Path:
+        def make() -> None:
+            self._insist_on_free_name(final)
+            with self._errors():
+                try:
+                    streams.create(temporary).close()
+                except FileExistsError:
+                    raise self._taken(name) from None
+
+        def name_it() -> Path:
             with self._errors():
                 temporary.chmod(0o600)
                 streams.flush_path_to_disk(temporary)
                 self._give_name(temporary, final)
             return final
 
-        with _removed_unless_renamed(temporary):
-            yield WorkingFile(path=temporary, name=name, commit=commit)
+        bounded.in_time(self._subject, make, self.patience)
+        try:
+            yield WorkingFile(
+                path=temporary,
+                name=name,
+                commit=lambda: bounded.in_time(self._subject, name_it, bounded.WRITE_SECONDS),
+            )
+        finally:
+            with suppress(OSError, StorageProblem):
+                bounded.in_time(self._subject, lambda: temporary.unlink(missing_ok=True), self.patience)
+
+    def _writing(self, work: Callable[[Watch, OnBytes], T], watch: Watch, on_bytes: OnBytes) -> T:
+        limit = bounded.WRITE_SECONDS
+        return bounded.relayed(self._subject, work, watch=watch, on_bytes=on_bytes, seconds=limit)
+
+    def _reading(self, work: Callable[[Watch, OnBytes], T], watch: Watch, on_bytes: OnBytes) -> T:
+        limit = bounded.READ_SECONDS
+        return bounded.relayed(self._subject, work, watch=watch, on_bytes=on_bytes, seconds=limit)
 
     @contextmanager
     def _copied(
@@ -295,6 +356,11 @@ class LocalLocation:
     def _errors(self) -> Iterator[None]:
         with streams.os_errors(self._subject):
             yield
+
+
+def hurried(location: Location, seconds: float) -> Location:
+    """The location, which a page waits for so long at the most."""
+    return replace(location, patience=seconds) if isinstance(location, LocalLocation) else location
 
 
 @contextmanager
