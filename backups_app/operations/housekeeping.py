@@ -29,6 +29,7 @@ from backups_app.systems.postgres import activity, databases
 
 UNUSED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
+SWEEP_PAUSE_SECONDS = 1800.0
 SUSPICIOUS_FOR = timedelta(seconds=15)
 LOOK_AGAIN_SECONDS = 5.0
 HELD_FOR = timedelta(seconds=30)
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 # The operations that the last look of `rescue` found silent, each with its last sign of life, and since
 # when that has been the last one, by a clock that nobody sets.
 _suspects: dict[tuple[int, datetime | None], float] = {}
+# Alias -> when this process asks a location again that did not answer a sweep.
+_not_swept_before: dict[str, float] = {}
 
 
 class Aftermath:
@@ -259,16 +262,18 @@ def drop_old_replaced_databases() -> None:
 def sweep_temporary_files() -> None:
     """What killed work left in the locations under temporary names.
 
-    At once what was left of a backup of this site while nothing runs; the rest, which may be another
-    site's that shares the place, when nobody has touched it for a day.
+    At once what was left of a backup of this site; the rest, which may be another site's that shares the
+    place, when nobody has touched it for a day. Nothing while an operation runs: a copy may be on its way.
+    A location that did not answer is left alone for a while.
     """
-    is_quiet = not Operation.objects.running().exists()
     for location in config.locations():
+        if time.monotonic() < _not_swept_before.get(location.alias, 0):
+            continue
         try:
-            gone = location.sweep_temporary(ABANDONED_FILE_SECONDS)
-            if is_quiet:
-                gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_of_a_known_backup)
+            gone = location.sweep_temporary(ABANDONED_FILE_SECONDS, is_wanted=_is_nobodys)
+            gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_of_a_known_backup)
         except QradminError as error:
+            _not_swept_before[location.alias] = time.monotonic() + SWEEP_PAUSE_SECONDS
             log.warning("%s was not swept: %s", location.alias, error.message)
             continue
         for name in gone:
@@ -282,8 +287,13 @@ def sweep_scratch_folders() -> None:
             log.info("Removed the folder %s", name)
 
 
+def _is_nobodys(_name: str) -> bool:
+    """Asked for each file, as an operation may have begun since the sweep did."""
+    return not Operation.objects.running().exists()
+
+
 def _is_of_a_known_backup(name: str) -> bool:
-    return Backup.objects.filter(name=name).exists()
+    return _is_nobodys(name) and Backup.objects.filter(name=name).exists()
 
 
 def expire_overdue() -> None:

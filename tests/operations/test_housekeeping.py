@@ -21,6 +21,11 @@ from tests.operations.site import WHO, Site
 TOLD = housekeeping.NO_SIGN_OF_LIFE
 
 
+@pytest.fixture(autouse=True)
+def all_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "_not_swept_before", {})
+
+
 def dead(operation: Operation, **changes: Any) -> Operation:
     """Claimed by a worker that has not been heard of for three minutes."""
     claimed = Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
@@ -128,6 +133,45 @@ def test_what_may_be_another_sites_unfinished_work_goes_after_a_day_alone(
 
     assert (ours.exists(), theirs.exists()) == (False, stays)
     theirs.unlink(missing_ok=True)
+
+
+def test_a_copy_on_its_way_is_never_swept_however_late_it_was_begun(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is slow: an operation begins while it is being swept."""
+    ours = one_folder.working / f".{one_folder.backup().name}.0123abcd.part"
+    ours.write_text("half")
+    aged(ours, 25)
+    whole = vault.LocalLocation.sweep_temporary
+
+    def slowly(self: vault.LocalLocation, *args: Any, **options: Any) -> list[str]:
+        if not Operation.objects.active().exists():
+            Operation.objects.claim(tasks.request_backup(**WHO).pk, host="elsewhere", pid=1)
+        return whole(self, *args, **options)
+
+    monkeypatch.setattr(vault.LocalLocation, "sweep_temporary", slowly)
+
+    housekeeping.sweep_temporary_files()
+
+    assert ours.exists()
+    ours.unlink()
+
+
+def test_a_location_that_does_not_answer_is_swept_again_later_only(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = one_folder.working / f".{one_folder.backup().name}.0123abcd.part"
+    ours.write_text("half")
+    aged(ours, 25)
+    one_folder.working.rename(one_folder.working.with_name("away"))
+    housekeeping.sweep_temporary_files()
+    one_folder.working.with_name("away").rename(one_folder.working)
+
+    housekeeping.sweep_temporary_files()
+    assert ours.exists()
+    monkeypatch.setattr(housekeeping, "_not_swept_before", {"working": 0.0})
+    housekeeping.sweep_temporary_files()
+    assert not ours.exists()
 
 
 def test_what_a_killed_fetch_left_goes_with_its_operation_and_else_after_a_day(one_folder: Site) -> None:
