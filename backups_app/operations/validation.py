@@ -7,7 +7,7 @@ from dataclasses import asdict
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
-from backups_app.operations import copies, exposure
+from backups_app.operations import copies, exposure, sidecars
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
@@ -30,8 +30,12 @@ def validate_backup(journal: Journal) -> None:
             _look_at_manifest(journal, backup)
     except BadBackup as error:
         copies.record_damage(backup, error)
+        sidecars.write_all(journal, backup)
         raise
+    was_damaged = bool(backup.damage)
     backup.mark_validated()
+    if was_damaged:
+        sidecars.write_all(journal, backup)
     journal.result |= {"backup": backup.name, "copies": copies_found}
 
 
