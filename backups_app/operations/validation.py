@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from django.utils import timezone
+
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
@@ -43,7 +45,7 @@ def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
     journal.consequence = "The database was only read."
     # asked now: while the checks go on, the site's own database may be away
-    last = Backup.objects.validated().first()
+    last = Backup.objects.validated().taken_by(timezone.now()).first()
     with journal.stage("Check the live database"):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):
