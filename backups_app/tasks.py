@@ -334,7 +334,7 @@ def _ask_for(key: str, due: datetime) -> Operation:
 
 
 def _request_drill(**who: Any) -> Operation:
-    newest = Backup.objects.validated().first()
+    newest = Backup.objects.validated().taken_by(timezone.now()).first()
     if newest is None:
         raise Refused(say("There is no validated backup to prove."))
     return request_prove_backup(newest, **who)

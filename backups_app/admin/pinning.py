@@ -11,6 +11,7 @@ from django.utils.translation import gettext as _
 
 from backups_app.forms import PinForm
 from backups_app.models import Backup
+from backups_app.operations import sidecars
 
 if TYPE_CHECKING:
     from backups_app.admin.base import ReadOnlyAdmin
@@ -26,25 +27,26 @@ def pin_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup) ->
             messages.error(request, _("This backup has been removed."))
             return redirect("admin:backups_app_backup_change", backup.pk)
         if request.POST.get("unpin") == "1":
-            _set_pin(backup, is_pinned=False, reason="")
+            backup.unpin()
             _note(backup, f"The pin was taken away by {request.user.get_username()}.")
-            messages.success(request, _("The pin was taken away."))
-            return redirect("admin:backups_app_backup_change", backup.pk)
+            return _done(request, backup, _("The pin was taken away."))
         if form.is_valid():
             reason = form.cleaned_data["reason"]
-            _set_pin(backup, is_pinned=True, reason=reason)
+            backup.pin(reason)
             _note(backup, f"Pinned by {request.user.get_username()}: {reason}")
-            messages.success(request, _("Pinned: no clean-up removes it."))
-            return redirect("admin:backups_app_backup_change", backup.pk)
+            return _done(request, backup, _("Pinned: no clean-up removes it."))
     return admin.page(request, TEMPLATE, backup, {"form": form})
+
+
+def _done(request: HttpRequest, backup: Backup, told: str) -> HttpResponse:
+    messages.success(request, told)
+    if not sidecars.write_promptly(backup):
+        text = _("The description beside a copy could not be written now: the next check of the copies does.")
+        messages.warning(request, text)
+    return redirect("admin:backups_app_backup_change", backup.pk)
 
 
 def _note(backup: Backup, what: str) -> None:
     """In the trail of the operation that made it; an imported file may have none."""
     if backup.operation is not None:
         backup.operation.note(what)
-
-
-def _set_pin(backup: Backup, *, is_pinned: bool, reason: str) -> None:
-    backup.is_pinned, backup.pin_reason = is_pinned, reason
-    backup.save(update_fields=["is_pinned", "pin_reason"])

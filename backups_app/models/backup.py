@@ -159,6 +159,12 @@ class Backup(Kept):
         if self.damage and self.validated_at is not None:
             self._change(damage="")
 
+    def pin(self, reason: str) -> None:
+        self._change(is_pinned=True, pin_reason=reason)
+
+    def unpin(self) -> None:
+        self._change(is_pinned=False, pin_reason="")
+
     def mark_removed(self, reason: str) -> None:
         self._change(removed_at=timezone.now(), removed_reason=reason)
 

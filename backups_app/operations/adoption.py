@@ -15,6 +15,7 @@ from backups_app import config
 from backups_app.errors import BadBackup, Refused
 from backups_app.models import Backup, Operation
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import archive, clients
 from backups_app.systems.postgres.archive import ArchiveFacts
@@ -57,7 +58,11 @@ def judge(journal: Journal, path: Path) -> Judged:
     missing = [table for table in config.expectations().tables if table not in held]
     if missing:
         raise BadBackup(
-            f"{path.name} holds no rows of the table {missing[0]}: it is a backup of something else."
+            say(
+                "{name} holds no rows of the table {table}: it is a backup of something else.",
+                name=path.name,
+                table=missing[0],
+            )
         )
     return Judged(facts, archive.alembic_revision(reader, path, watch=journal.watch) or "")
 
@@ -71,8 +76,19 @@ def insist_on_our_database(name: str, judged: Judged) -> None:
     theirs = judged.facts.database
     if vault.parse_name(name).prefix != vault.prefix_for(ours) and theirs != ours:
         raise Refused(
-            f"{name} is a backup of the database {theirs}, not of {ours}: upload it if it is wanted here."
+            say(
+                "{name} is a backup of the database {theirs}, not of {ours}: upload it if it is wanted here.",
+                name=name,
+                theirs=theirs,
+                ours=ours,
+            )
         )
+
+
+def taken_elsewhere(theirs: str) -> str:
+    """The warning for a backup of another database than the managed one."""
+    ours = config.managed_database().database
+    return say("It was taken from the database {theirs}, not from {ours}.", theirs=theirs, ours=ours)
 
 
 def record(journal: Journal, name: str, found: vault.Stored, fields: Mapping[str, Any]) -> Backup:
@@ -88,7 +104,7 @@ def record(journal: Journal, name: str, found: vault.Stored, fields: Mapping[str
                 **fields,
             )
     except IntegrityError as error:
-        raise Refused(f"{name} has become known meanwhile.") from error
+        raise Refused(say("{name} has become known meanwhile.", name=name)) from error
 
 
 def point_to(journal: Journal, backup: Backup) -> None:

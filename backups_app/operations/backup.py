@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 from psycopg.rows import TupleRow
 
@@ -33,6 +34,7 @@ from backups_app.systems.processes import Finished, Running
 from backups_app.systems.waiting import Watch
 
 EMPTY_DATABASE_BYTES = 1024 * 1024
+ALARM_LASTS = timedelta(days=7)
 
 
 def create_backup(journal: Journal) -> None:
@@ -253,8 +255,7 @@ def _compression(dumper: clients.Client) -> str:
 
 def _content_warnings(taken: Manifest, database: str) -> list[str]:
     """Tables that lost more than the set share of their rows since the last backup of this database."""
-    earlier = Backup.objects.validated().filter(database=database, manifest__isnull=False)
-    last = earlier.order_by("-created_at").first()
+    last = _compared_with(database)
     if last is None or not last.manifest:
         return []
     try:
@@ -264,8 +265,29 @@ def _content_warnings(taken: Manifest, database: str) -> list[str]:
     share = config.content_alarm_share()
     rows = {table: taken.tables[table].rows if table in taken.tables else 0 for table in before.tables}
     return [
-        f"{table} has {rows[table]} rows, {state.rows} in the backup before ({last.name}):"
-        " check whether so much was meant to go."
+        say(
+            "{table} has {rows} rows, {before} in the backup before ({name}): check whether so much was meant"
+            " to go, and pin this backup if it was.",
+            table=table,
+            rows=rows[table],
+            before=state.rows,
+            name=last.name,
+        )
         for table, state in before.tables.items()
         if rows[table] < state.rows * (1 - share)
     ]
+
+
+def _compared_with(database: str) -> Backup | None:
+    """The newest backup that is in order and gave no alarm itself, or whose alarm somebody answered by a pin.
+
+    So an alarm comes again with each backup for a week, and is not silent from the second one on. Then the
+    newest one is the measure. A removed backup's record serves as well.
+    """
+    now = timezone.now()
+    good = Backup.objects.filter(
+        database=database, manifest__isnull=False, validated_at__isnull=False, damage=""
+    )
+    earlier = good.taken_by(now).order_by("-created_at", "-pk")
+    recent = earlier.filter(created_at__gte=now - ALARM_LASTS)
+    return recent.filter(Q(warnings=[]) | Q(is_pinned=True)).first() or earlier.first()

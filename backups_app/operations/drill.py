@@ -29,6 +29,7 @@ def prove_backup(journal: Journal) -> None:
             rows = sum(staged.rows.values())
     except BadBackup as error:
         copies.record_damage(backup, error)
+        sidecars.write_all(journal, backup)
         raise
     seconds = round(time.monotonic() - began, 2)
     proof = {"seconds": seconds, "tables": tables, "rows": rows, "at": timezone.now().isoformat()}

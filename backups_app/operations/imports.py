@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
@@ -11,9 +12,11 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused, StorageProblem
 from backups_app.models import Backup, BackupCopy
+from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.operations import adoption, copies, sidecars, uploads
 from backups_app.operations.journal import Journal
 from backups_app.operations.places import Places, look_around
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import clients
 
@@ -147,9 +150,9 @@ def _read(journal: Journal, candidate: Candidate, places: Places) -> _Lying:
         try:
             found = location.digest(candidate.name, watch=journal.watch)
             lying.found[location.alias] = found
-            told = sidecars.told_by(location, candidate.name)
+            told = sidecars.facts_beside(location, candidate.name, found)
             if told is not None:
-                lying.told[location.alias] = sidecars.facts_of(told, candidate.name, found)
+                lying.told[location.alias] = told
         except BadBackup as misfit:
             lying.misfits.append(misfit.message)
             journal.warn(f"In {location.alias}: {misfit.message}")
@@ -184,17 +187,34 @@ def _fields(name: str, lying: _Lying, chosen: str, judged: adoption.Judged) -> d
     now = timezone.now()
     same = [alias for alias in lying.told if lying.found[alias] == lying.found[chosen]]
     if same:
-        told = lying.told[same[0]]
-        return told | {"created_at": min(told["created_at"], now), "validated_at": now}
-    fields = judged.fields | {
-        "origin": Backup.Origin.IMPORTED,
-        "created_at": min(vault.parse_name(name).moment, now),
-        "validated_at": now,
-    }
-    if lying.misfits:
-        fields["validated_at"] = None
-        fields["warnings"] = [f"{lying.misfits[0]} It may be damaged: prove it before you rely on it."]
-    return fields
+        fields = dict(lying.told[same[0]])
+        fields["validated_at"] = None if fields["damage"] else now
+        fields["proven_at"] = None if fields["damage"] else fields["proven_at"]
+    else:
+        fields = judged.fields | {
+            "origin": Backup.Origin.IMPORTED,
+            "created_at": vault.parse_name(name).moment,
+            "validated_at": None if lying.misfits else now,
+            "warnings": [
+                say("{problem} It may be damaged: prove it before you rely on it.", problem=problem)
+                for problem in lying.misfits[:1]
+            ],
+        }
+    return fields | {"warnings": [*fields["warnings"], *_oddities(fields, now)]}
+
+
+def _oddities(fields: Mapping[str, Any], now: datetime) -> Iterator[str]:
+    """What is odd about a backup that is adopted, and is not yet said."""
+    ours = config.managed_database().database
+    if fields["database"] and fields["database"] != ours:
+        yield adoption.taken_elsewhere(fields["database"])
+    if fields["created_at"] > now + CLOCKS_DIFFER:
+        told = say(
+            "It bears a time in the future, {time} UTC: until then it does not count as the newest.",
+            time=f"{fields['created_at'].astimezone(UTC):%Y-%m-%d %H:%M}",
+        )
+        if told not in fields["warnings"]:
+            yield told
 
 
 def _record_copies(journal: Journal, backup: Backup, lying: _Lying, places: Places) -> None:

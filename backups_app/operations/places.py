@@ -22,13 +22,13 @@ class Sight:
     troubles: list[str] = field(default_factory=list)
 
 
-def look_around(watch: Watch | None = None) -> Sight:
-    """Ask every location, each for a few seconds at most, or with ``watch`` for as long as it lets them.
+def look_around(watch: Watch | None = None, *, seconds: float = LOOK_SECONDS) -> Sight:
+    """Ask every location, each for ``seconds`` at most, or with ``watch`` for as long as it lets them.
 
     NotConfigured when the settings say nothing sensible.
     """
     sight = Sight()
-    limit = None if watch else LOOK_SECONDS
+    limit = None if watch else seconds
     for location in config.locations():
         try:
             sight.files[location.alias] = answer(location.names, watch or no_watch, limit_seconds=limit)

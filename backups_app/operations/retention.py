@@ -315,7 +315,7 @@ def _why_frozen() -> str:
             return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
                 "number": last.pk
             }
-    newest = Backup.objects.present().order_by("-created_at", "-pk").first()
+    newest = Backup.objects.present().taken_by(timezone.now()).order_by("-created_at", "-pk").first()
     if newest is not None and newest.state not in {"validated", "proven"}:
         return _("Nothing is removed while the newest backup, %(name)s, is not validated.") % {
             "name": newest.name

@@ -72,7 +72,7 @@ def _store(
     name = _free_name(ours, taken_at)
     warnings = []
     if judged.facts.database != ours:
-        warnings.append(f"It was taken from the database {judged.facts.database}, not from {ours}.")
+        warnings.append(adoption.taken_elsewhere(judged.facts.database))
     fields = judged.fields | {
         "origin": Backup.Origin.IMPORTED,
         "created_at": taken_at,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from django.utils import timezone
+
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
-from backups_app.operations import copies, exposure
+from backups_app.operations import copies, exposure, sidecars
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
@@ -30,8 +32,12 @@ def validate_backup(journal: Journal) -> None:
             _look_at_manifest(journal, backup)
     except BadBackup as error:
         copies.record_damage(backup, error)
+        sidecars.write_all(journal, backup)
         raise
+    was_damaged = bool(backup.damage)
     backup.mark_validated()
+    if was_damaged:
+        sidecars.write_all(journal, backup)
     journal.result |= {"backup": backup.name, "copies": copies_found}
 
 
@@ -39,7 +45,7 @@ def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
     journal.consequence = "The database was only read."
     # asked now: while the checks go on, the site's own database may be away
-    last = Backup.objects.validated().first()
+    last = Backup.objects.validated().taken_by(timezone.now()).first()
     with journal.stage("Check the live database"):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):

@@ -99,6 +99,12 @@ _Look = Callable[[Standing], _Verdict]
 
 def _age(now: Standing) -> _Verdict:
     way_out = (reverse("admin:runbook", args=["no-backups"]), _("What to do"))
+    if now.good is None and now.ahead is not None and now.ahead.is_good:
+        text = _(
+            "The only validated backup, %(name)s, bears a time in the future, so nobody knows how old it is:"
+            " the clock seems to have been set back, or is wrong. Take a backup."
+        )
+        return Severity.CRITICAL, text % {"name": now.ahead.name}, *way_out
     if now.good is None:
         return Severity.CRITICAL, _("There is no validated backup."), *way_out
     if not now.is_good_stored:
@@ -108,12 +114,12 @@ def _age(now: Standing) -> _Verdict:
     if now.now - now.good.created_at > config.alarms().backup_age:
         text = _("The last validated backup is too old: it was taken %(time)s.") % {"time": age}
         return Severity.CRITICAL, text, *way_out
-    if now.newest is not None and _is_in_the_future(now, now.newest.created_at):
+    if now.ahead is not None:
         text = _(
-            "The newest backup, %(name)s, bears a time in the future:"
+            "%(name)s bears a time in the future and does not count as the newest until then:"
             " the clock seems to have been set back, or is wrong."
         )
-        return Severity.WARNING, text % {"name": now.newest.name}, *_look_at(now.newest)
+        return Severity.WARNING, text % {"name": now.ahead.name}, *_look_at(now.ahead)
     return Severity.OK, _("%(name)s was taken %(time)s.") % {"name": now.good.name, "time": age}
 
 
@@ -150,7 +156,7 @@ def _size(now: Standing) -> _Verdict:
 def _content(now: Standing) -> _Verdict:
     if now.newest is None:
         return Severity.OK, _no_backup()
-    if now.newest.warnings:
+    if now.newest.warnings and not now.newest.is_pinned:
         return Severity.WARNING, " ".join(map(in_words, now.newest.warnings)), *_look_at(now.newest)
     return Severity.OK, _("Nothing about its rows is unusual.")
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 from django_q.models import Schedule
 
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
+from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.models.worker import ALIVE_FOR
 from backups_app.presentation import surroundings
 from backups_app.presentation.surroundings import ApiState, Room
@@ -45,7 +46,9 @@ class Copies:
 class Standing:
     """All that is known at one moment.
 
-    ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not.
+    ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not. One
+    that bears a time in the future is neither; ``ahead`` is the latest of those, ``newest`` it alone where
+    there is no other.
     ``latest`` is the last ended operation of a kind (a check of the copies counts when it read them all),
     ``owing`` one that ended and still has to start the API. ``restores`` are the last one, the last one
     that was not cancelled and runs no more, and each that nobody knows the end of; the newest first.
@@ -54,6 +57,7 @@ class Standing:
     now: datetime
     good: Backup | None
     newest: Backup | None
+    ahead: Backup | None
     is_good_stored: bool
     proven_at: datetime | None
     copies: Copies
@@ -88,8 +92,12 @@ def standing() -> Standing:
     stored = BackupCopy.objects.filter(backup=OuterRef("pk"), state=State.STORED)
     backups = Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
     proven = Backup.objects.proven().order_by("-proven_at").values("proven_at")[:1]
-    newest = backups.annotate(last_proof=Subquery(proven)).first()
-    good = newest if newest is not None and newest.is_good else backups.validated().first()
+    with_proof = backups.annotate(last_proof=Subquery(proven))
+    last = with_proof.first()
+    ahead = last if last is not None and last.created_at > now + CLOCKS_DIFFER else None
+    newest = (ahead and with_proof.taken_by(now).first()) or last
+    is_good = newest is not None and newest is not ahead and newest.is_good
+    good = newest if is_good else backups.validated().taken_by(now).first()
     # A union of two small sets: one condition with OR would read every operation.
     active, owing = (found.order_by().values("pk") for found in (objects.active(), objects.owing_the_api()))
     current = objects.filter(pk__in=active.union(owing)).select_related("backup")
@@ -99,6 +107,7 @@ def standing() -> Standing:
         now=now,
         good=good,
         newest=newest,
+        ahead=ahead,
         is_good_stored=getattr(good, "is_stored", False),
         proven_at=getattr(newest, "last_proof", None),
         copies=_copies(),

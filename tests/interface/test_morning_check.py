@@ -186,11 +186,28 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         "No copy is left. At the last check of the copies, these locations could not be read: nas.",
     ),
     (
+        "no other backup than one from the future",
+        "age",
+        Severity.CRITICAL,
+        lambda backup: make_older(backup, created_at=timezone.now() + DAY),
+        "bears a time in the future, so nobody knows how old it is",
+    ),
+    (
         "backup from the future",
         "age",
         Severity.WARNING,
-        lambda backup: make_older(backup, created_at=timezone.now() + DAY),
-        "bears a time in the future: the clock seems to have been set back",
+        lambda _: make_backup("qrdb_20990101_000000.sql", created_at=timezone.now() + DAY),
+        "qrdb_20990101_000000.sql bears a time in the future and does not count as the newest",
+    ),
+    (
+        "too old beside one from the future",
+        "age",
+        Severity.CRITICAL,
+        lambda backup: (
+            make_older(backup, created_at=timezone.now() - 2 * DAY),
+            make_backup("qrdb_20990101_000000.sql", created_at=timezone.now() + DAY),
+        ),
+        "is too old: it was taken 2\xa0days ago",
     ),
     (
         "check from the future",
@@ -339,6 +356,12 @@ def test_a_check_of_waiting_copies_does_not_stand_for_the_last_full_one(full: di
     make_operation("check_copies", parameters=full, result={"unreachable": []})
 
     assert findings()["copies"].message.startswith("All are intact")
+
+
+def test_a_pin_answers_the_alarm_of_the_content(in_order: Backup) -> None:
+    make_older(in_order, warnings=["qr_codes has 40 % fewer rows."], is_pinned=True)
+
+    assert findings()["content"].severity is Severity.OK
 
 
 def test_no_worker_is_an_alarm(in_order: Backup) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
@@ -222,11 +224,34 @@ def test_a_table_that_lost_most_of_its_rows_is_warned_of(one_folder: Site) -> No
 
     second = one_folder.backup()
     third = one_folder.backup()
+    third.pin("they were meant to go")
+    fourth = one_folder.backup()
 
-    assert first.warnings == []
+    assert first.warnings == fourth.warnings == []
     assert second.warnings[0].startswith("public.qr_codes has 111 rows, 334 in the backup before")
     assert second.warnings[1].startswith("public.scan_logs has 0 rows, 1002 in the backup before")
+    assert third.warnings == second.warnings
+
+
+def test_such_a_warning_lasts_a_week_and_outlasts_the_backup_before(one_folder: Site) -> None:
+    first = one_folder.backup()
+    one_folder.execute("TRUNCATE scan_logs")
+    first.mark_removed("a clean-up")
+    second = one_folder.backup()
+    Backup.objects.filter(pk=first.pk).update(created_at=timezone.now() - timedelta(days=8))
+
+    third = one_folder.backup()
+
+    assert first.name in second.warnings[0]
     assert third.warnings == []
+
+
+def test_a_backup_that_bears_a_time_in_the_future_is_no_measure(one_folder: Site) -> None:
+    ahead = one_folder.backup()
+    Backup.objects.filter(pk=ahead.pk).update(created_at=timezone.now() + timedelta(days=1))
+    one_folder.execute("TRUNCATE scan_logs")
+
+    assert one_folder.backup().warnings == []
 
 
 def test_another_database_s_backup_raises_no_alarm(one_folder: Site) -> None:

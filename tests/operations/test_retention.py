@@ -396,6 +396,12 @@ def test_nothing_goes_while_the_newest_backup_is_damaged(site: Site, three: list
     assert "is not validated" in prune(site).result["frozen"]
 
 
+def test_a_damaged_one_from_the_future_freezes_nothing(site: Site, three: list[Backup]) -> None:
+    older(three[2], -1).mark_damaged("It is.")
+
+    assert retention.plan().frozen == ""
+
+
 def test_what_failed_before_the_last_good_backup_holds_nothing_up(site: Site, three: list[Backup]) -> None:
     now = timezone.now()
     Operation.objects.create(kind="backup", state="failed", expires_at=now, finished_at=now)

@@ -37,7 +37,7 @@ from backups_app.systems.vault.names import (
 )
 from backups_app.systems.waiting import Watch, no_watch
 
-MAX_SIDECAR_BYTES = 64 * 1024 * 1024
+MAX_SIDECAR_BYTES = 4 * 1024 * 1024
 
 P = ParamSpec("P")
 T = TypeVar("T")
