@@ -30,7 +30,8 @@ DAY = timedelta(days=1)
 @pytest.fixture(autouse=True)
 def in_order(tmp_path: Path, settings: Any) -> Backup:
     """A site in which nothing is wrong."""
-    settings.BACKUP_LOCATIONS = f"working={tmp_path}"
+    (tmp_path / "nas").mkdir()
+    settings.BACKUP_LOCATIONS = f"working={tmp_path},nas={tmp_path / 'nas'}"
     make_beat()
     backup = make_backup(size=41_000, proven_at=timezone.now() - timedelta(days=2))
     make_operation(
@@ -39,6 +40,15 @@ def in_order(tmp_path: Path, settings: Any) -> Backup:
     Schedule.objects.update(next_run=timezone.now() + timedelta(hours=1))
     Schedule.objects.filter(name="Housekeeping").update(next_run=timezone.now() + timedelta(minutes=1))
     return backup
+
+
+def test_backups_in_one_place_alone_are_a_warning(tmp_path: Path, settings: Any) -> None:
+    settings.BACKUP_LOCATIONS = f"working={tmp_path}"
+
+    found = findings()["copies"]
+
+    assert found.severity == Severity.WARNING
+    assert found.message.startswith("Every backup lies in one place alone")
 
 
 def findings() -> dict[str, Finding]:
