@@ -217,7 +217,8 @@ def _copies(now: Standing) -> _Verdict:
         return Severity.WARNING, " ".join(away), *way_out
     if now.newest is not None and len(now.rooms) == 1:
         return Severity.WARNING, _(
-            "Every backup lies in one place alone, and is lost with it: name a second one in BACKUP_LOCATIONS."
+            "Every backup lies in one place alone, and is lost with it:"
+            " name a second one in BACKUP_LOCATIONS."
         )
     if check is None or check.finished_at is None:
         return Severity.OK, _("None is known to be missing or damaged; they have not been read again yet.")
