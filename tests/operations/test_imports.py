@@ -15,15 +15,16 @@ import pytest
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from backups_app import config
+from backups_app import config, tasks
 from backups_app.errors import Stalled
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, Step
-from backups_app.operations import imports, places
+from backups_app.operations import imports, places, uploads
+from backups_app.systems import vault
 from backups_app.systems.postgres import clients
 from backups_app.systems.postgres.connections import environment
 from backups_app.systems.vault import LocalLocation, streams
 from tests.conftest import url_of
-from tests.operations.site import Site, change_bytes
+from tests.operations.site import WHO, Site, change_bytes
 
 OLD = "qrdb_20250101_030405.sql"
 SAFETY = "qrdb_20250102_030405_before_restore.sql"
@@ -498,6 +499,34 @@ def test_the_same_file_is_not_imported_twice(site: Site, dump: bytes) -> None:
     assert Backup.objects.count() == 1
 
 
+@pytest.mark.parametrize("when", ["before it is stored", "before it is recorded"])
+def test_the_same_file_twice_at_once_is_adopted_once(
+    site: Site, dump: bytes, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    where, name = (uploads, "_store") if when == "before it is stored" else (uploads.adoption, "record")
+    real, others = getattr(where, name), [0]
+
+    def meanwhile(*words: Any, **more: Any) -> Any:
+        if not others[0]:
+            others[0] = 1
+            path, file = vault.new_upload(config.upload_folder())
+            with file:
+                file.write(dump)
+            others.append(tasks.request_import_upload(path.name, original="again", **WHO).pk)
+            tasks.run_here(Operation.objects.get(pk=others[1]))
+        return real(*words, **more)
+
+    monkeypatch.setattr(where, name, meanwhile)
+
+    site.upload(dump)
+
+    states = list(Operation.objects.filter(kind="import").values_list("state", flat=True))
+    assert sorted(states) == ["failed", "succeeded"]
+    assert "This very file is here already, as " in "".join(Operation.objects.values_list("error", flat=True))
+    assert Backup.objects.count() == 1
+    assert len([name for name in site.files() if name.endswith(".sql")]) == 1
+
+
 def test_two_archives_of_one_second_get_two_names(site: Site, tmp_path: Path) -> None:
     both = [old_dump(site, tmp_path / "a", "--compress=0"), old_dump(site, tmp_path / "b", "--compress=1")]
 
@@ -535,10 +564,6 @@ def test_a_cancelled_import_of_an_upload_leaves_nothing(site: Site, dump: bytes,
 def test_forgotten_uploads_are_swept_and_waiting_ones_are_not(site: Site) -> None:
     import os
 
-    from backups_app import tasks
-    from backups_app.operations import uploads
-    from backups_app.systems import vault
-
     made = [vault.new_upload(config.upload_folder()) for _ in range(3)]
     for path, file in made:
         file.close()
@@ -570,9 +595,6 @@ def test_an_upload_may_wait_in_a_folder_of_its_own(
 
 @pytest.mark.parametrize("name", ["../x", "qrdb_20250101_000000.sql", ".qradmin-upload-", "/etc/passwd"])
 def test_nothing_but_an_upload_is_ever_opened_as_one(site: Site, name: str) -> None:
-    from backups_app import tasks
-    from tests.operations.site import WHO
-
     operation = site.attempt(tasks.request_import_upload(name, original="x", **WHO))
 
     assert operation.error.startswith("This is not the name of an uploaded file.")
