@@ -80,6 +80,15 @@ def site_database() -> Server | Path:
     )
 
 
+def site_identity() -> dict[str, str]:
+    """By what this site's own backups are told from another's that lie in the same place."""
+    managed = managed_database()
+    return {
+        "site": str(next(iter(settings.ALLOWED_HOSTS), "")),
+        "managed_database": f"{managed.host}:{managed.port}/{managed.database}",
+    }
+
+
 def site_backup_keep() -> int:
     """How many backups of the site's own database each location keeps."""
     return int(settings.SITE_BACKUP_KEEP)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -26,6 +28,7 @@ from backups_app.systems import vault
 if TYPE_CHECKING:
     from backups_app.admin.base import ReadOnlyAdmin
 
+FULL = {errno.ENOSPC, errno.EDQUOT}
 TEMPLATE = "admin/backups_app/backup/import.html"
 FIELD = "file"
 
@@ -66,6 +69,7 @@ class UploadToFolder(FileUploadHandler):
 
     def file_complete(self, file_size: int) -> UploadedFile[Any]:
         self._do(_flush)
+        self._do(lambda file: file.close())
         self._close()
         return UploadedFile(io.BytesIO(), self.original, size=file_size)
 
@@ -86,6 +90,8 @@ class UploadToFolder(FileUploadHandler):
             if self._file is not None:
                 deed(self._file)
         except OSError as error:
+            if error.errno in FULL:
+                self._refuse(_("The disk for uploads is full: make room, then upload it again."))
             self._refuse(_("The file could not be stored: %(reason)s.") % {"reason": error.strerror})
 
     def _refuse(self, problem: str) -> None:
@@ -96,7 +102,8 @@ class UploadToFolder(FileUploadHandler):
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            with suppress(OSError):  # what could not be written is not wanted any more
+                file.close()
 
 
 def import_page(admin: ReadOnlyAdmin[Any], request: HttpRequest) -> HttpResponse:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import OperationalError, ProgrammingError
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 from tqdm import tqdm
 
 from backups_app import tasks
@@ -40,7 +40,9 @@ class QradminCommand(BaseCommand):
                 answer = self.answer(options)
         except QradminError as error:
             self._fail(error.message, is_json=options["json"])
-        except (OperationalError, ProgrammingError):
+        except (DataError, IntegrityError):
+            raise
+        except (DatabaseError, InterfaceError):
             self._fail(NOT_READY, is_json=options["json"])
         if options["json"]:
             self.stdout.write(json.dumps(answer, ensure_ascii=False, default=str))

@@ -179,7 +179,7 @@ def at_hand(journal: Journal, location: vault.Location, name: str) -> Iterator[P
         return
     with _scratch(journal) as folder:
         target = folder / name
-        location.fetch(name, target, watch=journal.watch)
+        location.fetch(name, target, watch=journal.watch, on_bytes=lambda _moved: journal.moved())
         yield target
 
 

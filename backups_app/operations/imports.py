@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused, StorageProblem
+from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused, Stalled, StorageProblem
 from backups_app.models import Backup, BackupCopy
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.operations import adoption, copies, sidecars, uploads
@@ -19,6 +20,9 @@ from backups_app.operations.places import Places, look_around
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import clients
+from backups_app.systems.waiting import answer
+
+STALLED_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -72,17 +76,21 @@ def import_backups(journal: Journal) -> None:
     adopted: list[str] = []
     refused: list[dict[str, str]] = []
     unread: list[str] = []
+    refused += _no_files(journal, places)
     for candidate in unknown_files(places.files):
         try:
-            with journal.stage(f"Look at {candidate.name}"):
+            with journal.stage(say("Look at {name}", name=candidate.name)):
                 _adopt(journal, candidate, places, is_dry=is_dry)
             adopted.append(candidate.name)
         except (BadBackup, Refused) as error:
             refused.append({"name": candidate.name, "why": error.message})
-            journal.warn(f"Left alone: {error.message}")
-        except EnvironmentProblem as problem:
+            journal.warn(say("Left alone: {reason}", reason=error.message))
+        except (EnvironmentProblem, Stalled) as problem:
+            journal.moved()  # the next file has its own time to stand still
             unread.append(candidate.name)
-            journal.warn(f"{candidate.name} could not be judged now: {problem.message}")
+            journal.warn(
+                say("{name} could not be judged now: {reason}", name=candidate.name, reason=problem.message)
+            )
     journal.result |= {
         "dry_run": is_dry,
         "adopted": [] if is_dry else adopted,
@@ -91,8 +99,40 @@ def import_backups(journal: Journal) -> None:
         "unread": unread,
         "unreachable": sorted(places.down),
     }
-    verb = "can be adopted" if is_dry else "adopted"
-    journal.note(f"{len(adopted)} {verb}, {len(refused)} left alone, {len(unread)} not readable now.")
+    _tell_end(journal, len(adopted), len(refused), len(unread), is_dry=is_dry)
+
+
+def _no_files(journal: Journal, places: Places) -> list[dict[str, str]]:
+    """What bears a backup's name but is no file, so that nobody wonders why it is not looked at."""
+    told = []
+    for location in places.up:
+        for name in location.odd_names() if isinstance(location, vault.LocalLocation) else ():
+            why = say(
+                "{name} in {location} is a symbolic link, or no file at all: it is never followed.",
+                name=name,
+                location=location.alias,
+            )
+            told.append({"name": name, "why": why})
+            journal.warn(say("Left alone: {reason}", reason=why))
+    return told
+
+
+def _tell_end(journal: Journal, adopted: int, refused: int, unread: int, *, is_dry: bool) -> None:
+    if is_dry:
+        told = say(
+            "{adopted} can be adopted, {refused} left alone, {unread} not readable now.",
+            adopted=adopted,
+            refused=refused,
+            unread=unread,
+        )
+    else:
+        told = say(
+            "{adopted} adopted, {refused} left alone, {unread} not readable now.",
+            adopted=adopted,
+            refused=refused,
+            unread=unread,
+        )
+    journal.note(told)
 
 
 def look() -> Look:
@@ -126,9 +166,11 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
     found = lying.found[chosen]
     removed = Backup.objects.filter(name=name).first()
     if removed is not None and (removed.size, removed.sha256) != (found.size, found.sha256):
-        raise Refused(f"{name} is not the backup of this name that was removed: rename one of them.")
+        raise Refused(
+            say("{name} is not the backup of this name that was removed: rename one of them.", name=name)
+        )
     if is_dry:
-        journal.note(f"{name} can be adopted.", sha256=found.sha256)
+        journal.note(say("{name} can be adopted.", name=name), sha256=found.sha256)
         return
     if removed is not None:
         removed.mark_found_again()
@@ -136,7 +178,10 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
     else:
         backup = adoption.record(journal, name, found, _fields(name, lying, chosen, judged))
     _record_copies(journal, backup, lying, places)
-    journal.note(f"{name} was adopted{'' if backup.manifest else ' without a manifest'}.")
+    if backup.manifest:
+        journal.note(say("{name} was adopted.", name=name))
+    else:
+        journal.note(say("{name} was adopted without a manifest.", name=name))
     for warning in backup.warnings:
         journal.warn(warning)
 
@@ -148,21 +193,54 @@ def _read(journal: Journal, candidate: Candidate, places: Places) -> _Lying:
         if location.alias not in candidate.places:
             continue
         try:
-            found = location.digest(candidate.name, watch=journal.watch)
+            found = _read_whole(journal, location, candidate)
             lying.found[location.alias] = found
             told = sidecars.facts_beside(location, candidate.name, found)
             if told is not None:
                 lying.told[location.alias] = told
         except BadBackup as misfit:
             lying.misfits.append(misfit.message)
-            journal.warn(f"In {location.alias}: {misfit.message}")
+            journal.warn(say("In {location}: {problem}", location=location.alias, problem=misfit.message))
         except EnvironmentProblem as problem:
             trouble = problem
             journal.warn(problem.message, location=location.alias)
             places.ask_again(location.alias)
     if not lying.found:
-        raise trouble or StorageProblem(f"{candidate.name} is no longer there.")
+        away = [places.down[alias] for alias in candidate.places if alias in places.down]
+        gone = away[0] if away else say("{name} is no longer there.", name=candidate.name)
+        raise trouble or StorageProblem(gone)
     return lying
+
+
+def _read_whole(journal: Journal, location: vault.Location, candidate: Candidate) -> vault.Stored:
+    """Size and SHA-256. ConnectionBroken when no byte comes for too long: the reading is then left behind."""
+    done, moved_at, is_left = 0, time.monotonic(), False
+
+    def count(moved: int) -> None:
+        nonlocal done, moved_at
+        done, moved_at = done + moved, time.monotonic()
+
+    def watch() -> None:
+        journal.watch()
+        journal.progress(done, candidate.size, "bytes")
+        if time.monotonic() - moved_at > STALLED_SECONDS:
+            raise vault.ConnectionBroken(
+                say(
+                    "{location} has given no byte of {name} for {seconds} seconds.",
+                    location=location.describe(),
+                    name=candidate.name,
+                    seconds=f"{STALLED_SECONDS:g}",
+                )
+            )
+
+    def leave() -> None:
+        if is_left:
+            raise vault.ConnectionBroken(say("The reading was given up."))
+
+    try:
+        return answer(lambda: location.digest(candidate.name, watch=leave, on_bytes=count), watch)
+    finally:
+        is_left = True
 
 
 def _judge_best(journal: Journal, name: str, lying: _Lying, places: Places) -> tuple[str, adoption.Judged]:
@@ -228,7 +306,11 @@ def _record_copies(journal: Journal, backup: Backup, lying: _Lying, places: Plac
             copy.found(BackupCopy.State.PENDING)
             BackupCopy.objects.filter(pk=copy.pk).update(checked_at=None)
         elif (found.size, found.sha256) != (backup.size, backup.sha256) and not _is_ours(location, backup):
-            told = f"{location.alias} holds another file named {backup.name}: it was left as it is."
+            told = say(
+                "{location} holds another file named {backup}: it was left as it is.",
+                location=location.alias,
+                backup=backup.name,
+            )
             copy.found(BackupCopy.State.PENDING, told)
             journal.warn(told)
         elif copies.judge_copy(journal, copy, found) and location.alias not in lying.told:

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from backups_app import config
-from backups_app.errors import EnvironmentProblem, QradminError
+from backups_app.errors import EnvironmentProblem, QradminError, Stopped
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.waiting import Watch, answer, no_watch
 
 LOOK_SECONDS = 5.0
+LONGEST_LOOK_SECONDS = 120.0
 
 
 @dataclass
@@ -35,8 +37,12 @@ def look_around(watch: Watch | None = None, *, seconds: float = LOOK_SECONDS) ->
         except EnvironmentProblem as problem:
             sight.troubles.append(problem.message)
         except TimeoutError:
-            sight.troubles.append(f"The storage location {location.describe()} did not answer in time.")
+            sight.troubles.append(silent(location))
     return sight
+
+
+def silent(location: vault.Location) -> str:
+    return say("The storage location {location} did not answer in time.", location=location.describe())
 
 
 class Places:
@@ -63,7 +69,15 @@ class Places:
         if alias in self.down:
             return
         try:
-            self.files[alias] = self._locations[alias].names()
+            names = self._locations[alias].names
+            self.files[alias] = answer(names, self._journal.watch, limit_seconds=LONGEST_LOOK_SECONDS)
+        except Stopped:
+            raise
         except QradminError as error:
-            self.down[alias] = error.message
-            self._journal.warn(error.message, location=alias)
+            self._note_down(alias, error.message)
+        except TimeoutError:
+            self._note_down(alias, silent(self._locations[alias]))
+
+    def _note_down(self, alias: str, why: str) -> None:
+        self.down[alias] = why
+        self._journal.warn(why, location=alias)

@@ -12,7 +12,9 @@ from pathlib import Path
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, ProgramFailed
 from backups_app.models import Operation
+from backups_app.operations import stages
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems import processes, site_file, vault
 from backups_app.systems.postgres import archive, clients, commands, databases
 from backups_app.systems.postgres.connections import Server, program_problem
@@ -38,6 +40,7 @@ class Made:
             "taken_at": self.taken_at.isoformat(),
             "size": self.stored.size,
             "sha256": self.stored.sha256,
+            **config.site_identity(),
         }
         return json.dumps(facts, indent=1)
 
@@ -49,21 +52,25 @@ def backup_site(journal: Journal) -> None:
     3. Copy it to every other location; one that is down is a warning.
     4. Remove the oldest where more lie than are kept.
 
-    These files have names of their own: no import and no clean-up of backups ever sees them.
+    These files have names of their own: no import and no clean-up of backups ever sees them. What another
+    site keeps in the same place is left alone.
     """
     working, *others = config.locations(vault.SITE_NAMES)
-    with journal.stage("Check the working location"):
+    with journal.stage(say("Check the working location")):
         working.check()
     made = _make(journal, working)
-    journal.consequence = f"The backup {made.name} was made and is kept."
+    journal.consequence = say("The backup {name} was made and is kept.", name=made.name)
     journal.result |= {"file": made.name, "size": made.stored.size, "sha256": made.stored.sha256}
+    journal.result["site"] = config.site_identity()
     stored, warnings = [working], []
     for location in others:
         try:
             _copy(journal, made, location)
             stored.append(location)
         except EnvironmentProblem as problem:
-            warnings.append(f"No copy in {location.alias}: {problem.message}")
+            warnings.append(
+                say("No copy in {location}: {problem}", location=location.alias, problem=problem.message)
+            )
             journal.warn(warnings[-1])
     removed = [name for location in stored for name in _remove_oldest(journal, location, made.name)]
     journal.result |= {
@@ -77,12 +84,12 @@ def _make(journal: Journal, working: vault.Location) -> Made:
     source = config.site_database()
     taken_at, name = _free_name(working, "dump" if isinstance(source, Server) else "sqlite3")
     with vault.working_file(working, name) as file:
-        with journal.stage("Copy the site's own database"):
+        with journal.stage(say("Copy the site's own database")):
             if isinstance(source, Server):
                 _dump(journal, source, file.path)
             else:
                 site_file.copy(source, file.path)
-        with journal.stage("Read all of the copy"):
+        with journal.stage(say("Read all of the copy")):
             _insist_on_whole(journal, source, file.path)
             digest = vault.sha256_of(file.path, watch=journal.watch)
         stored = vault.Stored(file.path.stat().st_size, digest)
@@ -92,11 +99,13 @@ def _make(journal: Journal, working: vault.Location) -> Made:
 
 
 def _copy(journal: Journal, made: Made, location: vault.Location) -> None:
-    with journal.stage(f"Copy to {location.alias}"):
+    with journal.stage(stages.copy_to(location.alias)):
         found = location.store(made.path, made.name, watch=journal.watch)
         if found != made.stored:
             location.remove(made.name)
-            raise EnvironmentProblem(f"The copy in {location.alias} differs: it was removed.")
+            raise EnvironmentProblem(
+                say("The copy in {location} differs: it was removed.", location=location.alias)
+            )
         location.write_text(made.name, made.sidecar)
 
 
@@ -106,13 +115,43 @@ def _remove_oldest(journal: Journal, location: vault.Location, new: str) -> Iter
     That stays even when the clock was set back and the others' names look newer.
     """
     try:
-        others = sorted({file.name for file in location.names()} - {new}, key=_moment_of)
+        names = sorted({file.name for file in location.names()} - {new}, key=_moment_of)
+        others = [name for name in names if _is_ours(location, name)]
+        if len(others) < len(names):
+            journal.note(
+                say(
+                    "{location} holds backups of another site's own database, too: they are left alone.",
+                    location=location.alias,
+                )
+            )
         for name in others[: max(0, len(others) + 1 - config.site_backup_keep())]:
             location.remove(name)
-            journal.note(f"Removed {name} from {location.alias}: newer ones are kept.")
+            journal.note(
+                say(
+                    "Removed {name} from {location}: newer ones are kept.", name=name, location=location.alias
+                )
+            )
             yield f"{name} in {location.alias}"
     except EnvironmentProblem as problem:
-        journal.warn(f"Old backups of this site stay in {location.alias}: {problem.message}")
+        journal.warn(
+            say(
+                "Old backups of this site stay in {location}: {problem}",
+                location=location.alias,
+                problem=problem.message,
+            )
+        )
+
+
+def _is_ours(location: vault.Location, name: str) -> bool:
+    """Whether the description beside a file names this site, or none, as those of earlier releases."""
+    try:
+        told = json.loads(location.read_text(name) or "{}")
+    except vault.ConnectionBroken:
+        raise
+    except (EnvironmentProblem, ValueError, RecursionError):
+        return False
+    ours = config.site_identity()
+    return isinstance(told, dict) and all(told.get(key, value) == value for key, value in ours.items())
 
 
 def _moment_of(name: str) -> str:
@@ -142,7 +181,7 @@ def _dump(journal: Journal, server: Server, file: Path) -> None:
     finished = processes.run(command, watch=journal.watch)
     if finished.returncode != 0:
         raise program_problem(finished.stderr, server) or ProgramFailed(
-            "pg_dump of the site's own database failed.", detail=finished.stderr
+            say("pg_dump of the site's own database failed."), detail=finished.stderr
         )
 
 
@@ -154,4 +193,4 @@ def _insist_on_whole(journal: Journal, source: Server | Path, file: Path) -> Non
     reader = clients.newest_restore(config.client_folders())
     archive.read_whole(reader, file, watch=journal.watch)
     if f"public.{table}" not in archive.inspect(reader, file, watch=journal.watch).tables:
-        raise BadBackup("The copy of the site's own database does not hold the audit trail.")
+        raise BadBackup(say("The copy of the site's own database does not hold the audit trail."))

@@ -120,7 +120,19 @@ def _is_doubtful(operation: Operation, leftover: dict[str, Any]) -> bool:
 
 
 def _other_site() -> list[str]:
-    """Whether the backups that this record made are of another managed database."""
+    """Whether another site, or one of another managed database, wrote this record."""
+    site = Operation.objects.filter(kind=Operation.Kind.BACKUP_SITE, state=Operation.State.SUCCEEDED)
+    before = site.order_by("-created_at").values_list("result__site", flat=True).first()
+    now = config.site_identity()
+    if before and before != now:
+        return [
+            say(
+                "The site's own database that was put back is that of {theirs}, and this one is {ours}:"
+                " look whether the right file was chosen.",
+                theirs=_named(before),
+                ours=_named(now),
+            )
+        ]
     made = Backup.objects.exclude(origin=Backup.Origin.IMPORTED).exclude(database="")
     last = made.order_by("-created_at").first()
     ours = config.managed_database().database
@@ -134,6 +146,10 @@ def _other_site() -> list[str]:
             ours=ours,
         )
     ]
+
+
+def _named(site: dict[str, str]) -> str:
+    return f"{site['site']} ({site['managed_database']})"
 
 
 def _empty(sight: Sight) -> list[str]:

@@ -15,6 +15,7 @@ from backups_app.models import Backup, Operation
 from backups_app.operations import adoption, copies
 from backups_app.operations.backup import lies_anywhere, recorded_as_leftover
 from backups_app.operations.journal import Journal
+from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import archive
 
@@ -30,13 +31,14 @@ def import_upload(journal: Journal) -> None:
 
     The uploaded file is gone afterwards, whatever happens; its own name stands only in the trail.
     """
-    journal.consequence = "Nothing was imported."
+    journal.consequence = say("Nothing was imported.")
     working, *_others = config.locations()
     path = vault.find_upload(config.upload_folder(), str(journal.operation.parameters["upload"]))
     try:
-        journal.note(f"It was uploaded as “{journal.operation.parameters.get('original', '')}”.")
+        original = journal.operation.parameters.get("original", "")
+        journal.note(say("It was uploaded as “{name}”.", name=original))
         with _spoken_of(path):
-            with journal.stage("Read the whole archive"):
+            with journal.stage(say("Read the whole archive")):
                 digest = vault.sha256_of(path, watch=journal.watch)
                 _insist_on_new(digest)
                 judged = adoption.judge(journal, path)
@@ -61,7 +63,7 @@ def sweep_forgotten() -> None:
 def _insist_on_new(digest: str) -> None:
     same = Backup.objects.present().filter(sha256=digest).first()
     if same is not None:
-        raise Refused(f"This very file is here already, as {same.name}.")
+        raise Refused(say("This very file is here already, as {name}.", name=same.name))
 
 
 def _store(
@@ -69,7 +71,7 @@ def _store(
 ) -> None:
     taken_at = judged.taken_at or timezone.now()
     ours = config.managed_database().database
-    name = _free_name(ours, taken_at)
+    name = _free_name(working, ours, taken_at, digest)
     warnings = []
     if judged.facts.database != ours:
         warnings.append(adoption.taken_elsewhere(judged.facts.database))
@@ -81,13 +83,13 @@ def _store(
         "warnings": warnings,
     }
     with recorded_as_leftover(journal, working, name):
-        with journal.stage(f"Store it as {name}"):
+        with journal.stage(say("Store it as {name}", name=name)):
             found = working.store(path, name, watch=journal.watch)
         if found.sha256 != digest:
             working.remove(name)
-            raise BadBackup(f"{SPOKEN_OF} changed while it was read.")
+            raise BadBackup(say("The uploaded file changed while it was read."))
         backup = adoption.record(journal, name, found, fields)
-    journal.consequence = f"The backup {name} was imported and is kept."
+    journal.consequence = say("The backup {name} was imported and is kept.", name=name)
     adoption.point_to(journal, backup)
     journal.keep_warnings(*warnings, *copies.record_first(journal, backup))
     stored = working.local_path(name)
@@ -95,12 +97,18 @@ def _store(
         journal.keep_warnings(*copies.distribute(journal, backup, stored))
 
 
-def _free_name(database: str, moment: datetime) -> str:
-    """The name for that second, or for the next second that is free."""
+def _free_name(working: vault.Location, database: str, moment: datetime, digest: str) -> str:
+    """The name for that second, or for the next second that is free.
+
+    Refused when a name on the way is this very file's, which another worker is importing just now.
+    """
     while True:
         name = vault.make_name(database, moment)
         if not Backup.objects.filter(name=name).exists() and not lies_anywhere(name):
             return name
+        _insist_on_new(digest)
+        if working.exists(name) and working.digest(name).sha256 == digest:
+            raise Refused(say("This very file is here already, as {name}.", name=name))
         moment += timedelta(seconds=1)
 
 

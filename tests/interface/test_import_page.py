@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pytest_django.fixtures import Settings
 from backups_app.admin import uploading
 from backups_app.models import Operation
 from tests.interface.conftest import Log_in
+from tests.real_world import small_disk
 
 HEAD = b"PGDMP\x01\x0f\x00\x04\x08\x01" + bytes(100)
 PAGE = "/backups_app/backup/import/"
@@ -108,6 +110,25 @@ def test_a_file_over_the_limit_is_refused_and_nothing_is_left(
     assert answer.status_code == 422
     assert "The file is larger than 1 MB" in answer.content.decode()
     assert list(folder.iterdir()) == []
+    assert not Operation.objects.exists()
+
+
+@pytest.mark.parametrize("size", [0, 300_000], ids=["at the end", "in the middle"])
+def test_a_full_disk_is_said_and_nothing_is_left(
+    staff: Client, folder: Path, settings: Settings, tmp_path: Path, size: int
+) -> None:
+    with small_disk(tmp_path / "small", size="64k") as disk:
+        settings.UPLOAD_FOLDER = str(disk)
+        with suppress(OSError), (disk / "others").open("wb", buffering=0) as others:
+            while others.write(bytes(4096)):
+                pass
+
+        answer = upload(staff, HEAD + bytes(size))
+
+        left = [path.name for path in disk.iterdir()]
+    assert answer.status_code == 422
+    assert "The disk for uploads is full: make room, then upload it again." in answer.content.decode()
+    assert left == ["others"]
     assert not Operation.objects.exists()
 
 

@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.test import Client
 from django.utils import timezone
 from django_q.models import Schedule
 
 from backups_app import schedules
+from backups_app.management.commands import morning_check
 from backups_app.models import Backup, BackupCopy, WorkerBeat
 from backups_app.presentation import morning, surroundings
 from backups_app.presentation.morning import Finding, Severity
@@ -463,16 +466,34 @@ def test_as_json_it_is_one_object(in_order: Backup) -> None:
     }
 
 
-def test_without_an_answer_it_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
-    from django.db import OperationalError
-
-    from backups_app.management.commands import morning_check
-
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OperationalError("no such table"), "The site's own database is not ready"),
+        (DatabaseError("file is not a database"), "The site's own database is not ready"),
+        (InterfaceError("connection already closed"), "The site's own database is not ready"),
+        (KeyError("checks"), "How things stand could not be found out (KeyError): look into the log."),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_without_an_answer_it_is_no_success(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, told: str
+) -> None:
     def fail() -> None:
-        raise OperationalError("no such table")
+        raise error
 
     monkeypatch.setattr(morning_check, "standing", fail)
 
     status, printed = check(json=True)
 
     assert (status, json.loads(printed)["state"]) == (2, "refused")
+    assert json.loads(printed)["error"].startswith(told)
+
+
+def test_settings_in_which_nothing_starts_are_an_alarm(settings: Any) -> None:
+    settings.BACKUP_KEEP = "none"
+
+    with pytest.raises(SystemCheckError) as caught:
+        call_command("morning_check", skip_checks=False)
+
+    assert caught.value.returncode == 2

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
+import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,16 @@ import pytest
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
-from backups_app import config
+from backups_app import config, tasks
+from backups_app.errors import Stalled
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, Step
-from backups_app.operations import imports
+from backups_app.operations import imports, places, uploads
+from backups_app.systems import vault
 from backups_app.systems.postgres import clients
 from backups_app.systems.postgres.connections import environment
-from tests.operations.site import Site, change_bytes
+from backups_app.systems.vault import LocalLocation, streams
+from tests.conftest import url_of
+from tests.operations.site import WHO, Site, change_bytes
 
 OLD = "qrdb_20250101_030405.sql"
 SAFETY = "qrdb_20250102_030405_before_restore.sql"
@@ -171,6 +178,36 @@ def test_a_backup_of_something_else_is_left_alone(site: Site) -> None:
     assert "holds no rows of the table alembic_version" in operation.result["refused"][0]["why"]
 
 
+def test_an_owner_with_blanks_and_quotes_in_its_name_hinders_nothing(
+    site: Site, superuser: Any, settings: Settings
+) -> None:
+    plain, odd = site.server, replace(site.server, user='an odd "owner')
+    superuser.execute(f'ALTER ROLE {plain.user} RENAME TO "an odd ""owner"')
+    try:
+        site.server, settings.MANAGED_DATABASE_URL = odd, url_of(odd)
+        backup = site.backup()
+        forget_everything()
+
+        operation = site.import_found()
+
+        assert operation.result["adopted"] == [backup.name]
+        restored = site.restore(Backup.objects.get())
+        assert restored.state == "succeeded", restored.error
+    finally:
+        superuser.execute(f'ALTER ROLE "an odd ""owner" RENAME TO {plain.user}')
+
+
+def test_a_file_named_as_ours_that_holds_another_database_is_adopted_with_a_warning(
+    site: Site, settings: Settings
+) -> None:
+    old_dump(site, site.working / OLD.replace("qrdb", "qrtest"))
+    settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")
+
+    site.import_found()
+
+    assert Backup.objects.get().warnings == ["It was taken from the database qrdb, not from qrtest."]
+
+
 def test_a_backup_of_another_system_of_the_same_kind_is_left_alone(site: Site, settings: Settings) -> None:
     old_dump(site, site.working / OLD)
     settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")
@@ -300,6 +337,79 @@ def test_a_location_that_is_down_does_not_keep_the_others_from_being_imported(si
     assert "does not exist" in imports.look().troubles[0]
 
 
+@pytest.mark.parametrize("way", ["digest", "names"])
+def test_a_location_that_hangs_ends_with_a_sentence_and_holds_up_no_other(
+    site: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    old_dump(site, site.working / OLD)
+    (site.second / SAFETY).write_bytes(b"PGDMP")
+    real, over = getattr(LocalLocation, way), threading.Event()
+
+    def hang(location: LocalLocation, *words: Any, **more: Any) -> Any:
+        if location.alias == "second":
+            over.wait(20)
+        return real(location, *words, **more)
+
+    monkeypatch.setattr(LocalLocation, way, hang)
+    monkeypatch.setattr(imports, "STALLED_SECONDS", 0.3)
+    monkeypatch.setattr(places, "LONGEST_LOOK_SECONDS", 0.3)
+
+    operation = site.import_found()
+    over.set()
+
+    told = f"second ({site.second}) " + {
+        "digest": f"has given no byte of {SAFETY} for 0.3 seconds.",
+        "names": "did not answer in time.",
+    }.get(way, "")
+    assert operation.result["adopted"] == [OLD]
+    assert operation.steps.filter(what__endswith=told, level="warning").exists()
+    assert operation.result["unread"] == ([SAFETY] if way == "digest" else [])
+
+
+def test_where_nothing_moves_for_too_long_the_next_file_is_judged(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_dump(site, site.working / OLD)
+    old_dump(site, site.working / SAFETY)
+    real = imports.adoption.judge
+
+    def judge(journal: Any, path: Path) -> Any:
+        if path.name == OLD:
+            raise Stalled("Nothing moved.")
+        return real(journal, path)
+
+    monkeypatch.setattr(imports.adoption, "judge", judge)
+
+    operation = site.import_found()
+
+    assert (operation.result["adopted"], operation.result["unread"]) == ([SAFETY], [OLD])
+
+
+def test_a_link_and_a_file_that_may_not_be_read_have_sentences_of_their_own(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = old_dump(site, tmp_path / "outside")
+    (site.working / SAFETY).symlink_to(outside)
+    closed = old_dump(site, site.working / OLD)
+    real = streams.open_to_read
+
+    def open_to_read(path: Path) -> Any:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(streams, "open_to_read", open_to_read)
+
+    operation = site.import_found()
+
+    why = f"{SAFETY} in working is a symbolic link, or no file at all: it is never followed."
+    assert operation.result["refused"] == [{"name": SAFETY, "why": why}]
+    assert operation.result["unread"] == [OLD]
+    told = f"{OLD} could not be judged now: The file {closed} cannot be used: permission denied"
+    assert operation.steps.filter(what__startswith=told).exists()
+    assert (site.working / SAFETY).is_symlink()
+
+
 def test_a_file_from_the_future_is_not_the_newest_for_ever(site: Site) -> None:
     old_dump(site, site.working / "qrdb_20990101_000000.sql")
 
@@ -389,6 +499,34 @@ def test_the_same_file_is_not_imported_twice(site: Site, dump: bytes) -> None:
     assert Backup.objects.count() == 1
 
 
+@pytest.mark.parametrize("when", ["before it is stored", "before it is recorded"])
+def test_the_same_file_twice_at_once_is_adopted_once(
+    site: Site, dump: bytes, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    where, name = (uploads, "_store") if when == "before it is stored" else (uploads.adoption, "record")
+    real, others = getattr(where, name), [0]
+
+    def meanwhile(*words: Any, **more: Any) -> Any:
+        if not others[0]:
+            others[0] = 1
+            path, file = vault.new_upload(config.upload_folder())
+            with file:
+                file.write(dump)
+            others.append(tasks.request_import_upload(path.name, original="again", **WHO).pk)
+            tasks.run_here(Operation.objects.get(pk=others[1]))
+        return real(*words, **more)
+
+    monkeypatch.setattr(where, name, meanwhile)
+
+    site.upload(dump)
+
+    states = list(Operation.objects.filter(kind="import").values_list("state", flat=True))
+    assert sorted(states) == ["failed", "succeeded"]
+    assert "This very file is here already, as " in "".join(Operation.objects.values_list("error", flat=True))
+    assert Backup.objects.count() == 1
+    assert len([name for name in site.files() if name.endswith(".sql")]) == 1
+
+
 def test_two_archives_of_one_second_get_two_names(site: Site, tmp_path: Path) -> None:
     both = [old_dump(site, tmp_path / "a", "--compress=0"), old_dump(site, tmp_path / "b", "--compress=1")]
 
@@ -426,10 +564,6 @@ def test_a_cancelled_import_of_an_upload_leaves_nothing(site: Site, dump: bytes,
 def test_forgotten_uploads_are_swept_and_waiting_ones_are_not(site: Site) -> None:
     import os
 
-    from backups_app import tasks
-    from backups_app.operations import uploads
-    from backups_app.systems import vault
-
     made = [vault.new_upload(config.upload_folder()) for _ in range(3)]
     for path, file in made:
         file.close()
@@ -461,9 +595,6 @@ def test_an_upload_may_wait_in_a_folder_of_its_own(
 
 @pytest.mark.parametrize("name", ["../x", "qrdb_20250101_000000.sql", ".qradmin-upload-", "/etc/passwd"])
 def test_nothing_but_an_upload_is_ever_opened_as_one(site: Site, name: str) -> None:
-    from backups_app import tasks
-    from tests.operations.site import WHO
-
     operation = site.attempt(tasks.request_import_upload(name, original="x", **WHO))
 
     assert operation.error.startswith("This is not the name of an uploaded file.")

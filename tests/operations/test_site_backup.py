@@ -111,6 +111,33 @@ def test_the_new_one_stays_where_the_others_names_look_newer(
 
 
 @on_sqlite
+def test_what_another_site_keeps_in_the_same_place_is_left_alone(
+    site: Site, in_a_file: Path, settings: Settings
+) -> None:
+    settings.SITE_BACKUP_KEEP = 1
+    ours, theirs, unclear = (f"qradmin_site_2025010{day}_000000.sqlite3" for day in (1, 2, 3))
+    told = {
+        ours: json.dumps({"site": "testserver", "size": 1}),
+        theirs: json.dumps({"site": "testserver", "managed_database": "elsewhere:5432/qrdb"}),
+        unclear: "[" * 100_000,
+    }
+    for name, text in told.items():
+        (site.working / name).write_bytes(b"x")
+        (site.working / f"{name}.json").write_text(text)
+
+    operation = site.backup_site()
+
+    assert operation.result["removed"] == [f"{ours} in working"]
+    assert {path.name for path in site.working.glob("*.sqlite3")} == {
+        theirs,
+        unclear,
+        operation.result["file"],
+    }
+    made = json.loads((site.working / f"{operation.result['file']}.json").read_text())
+    assert (made["site"], made["managed_database"].rpartition("/")[2]) == ("testserver", "qrdb")
+
+
+@on_sqlite
 def test_no_import_and_no_check_takes_it_for_a_backup(site: Site, in_a_file: Path) -> None:
     site.backup_site()
     before = site.files()

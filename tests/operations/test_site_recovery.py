@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
@@ -140,6 +141,13 @@ def test_a_database_of_another_site_is_said(site: Site, settings: Settings) -> N
     site.backup()
     settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")
 
-    done = site_recovery.after_recovery()
+    first = site_recovery.after_recovery()
+    now = timezone.now()
+    theirs = {"site": "theirs.example", "managed_database": "db:5432/qrdb"}
+    Operation.objects.create(
+        kind="backup_site", state="succeeded", result={"site": theirs}, expires_at=now, finished_at=now
+    )
+    second = site_recovery.after_recovery()
 
-    assert "belongs to a site that backs up qrdb, not qrtest" in done.warnings[0]
+    assert "belongs to a site that backs up qrdb, not qrtest" in first.warnings[0]
+    assert "is that of theirs.example (db:5432/qrdb), and this one is testserver (" in second.warnings[0]

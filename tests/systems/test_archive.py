@@ -153,6 +153,21 @@ def test_an_archive_of_a_newer_pg_dump_is_not_called_bad(tmp_path: Path, start_p
         archive.inspect(restorer(16), path)
 
 
+def test_the_client_that_a_newer_archive_needs_is_named(dumped: Path) -> None:
+    data = dumped.read_bytes()
+    versions = list(re.finditer(rb"16(?=\.\d+)", data[: archive.HEAD_BYTES]))
+    data = data[: versions[1].start()] + b"97" + data[versions[1].end() :]
+    dumped.write_bytes(data[:6] + b"\x63" + data[7:])
+
+    with pytest.raises(MissingClient) as caught:
+        archive.inspect(restorer(16), dumped)
+
+    assert caught.value.message == (
+        f"{dumped.name} was made by pg_dump 97, which pg_restore 16 cannot read:"
+        " install the package postgresql-client-97."
+    )
+
+
 def test_another_format_than_custom_is_said(tmp_path: Path) -> None:
     path = tmp_path / "a.sql"
     path.write_bytes(b"PGDMP" + bytes([1, 14, 0, 4, 8, 3]) + bytes(200))

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, NoSpace
+from backups_app.sentences import say
 from backups_app.systems.postgres import commands
 from backups_app.systems.postgres.clients import Client
 from backups_app.systems.processes import Finished, Watch, no_watch, run
 
 MAGIC = b"PGDMP"
 CUSTOM_FORMAT = 1
+HEAD_BYTES = 512
 LIST_LIMIT = 16 * 1024 * 1024
 
 
@@ -31,21 +33,13 @@ class ArchiveFacts:
 
 def file_header_version(file: Path) -> tuple[int, int, int]:
     """The archive format's version, such as (1, 15, 0). BadBackup when it is no custom-format archive."""
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(512)
-    except IsADirectoryError as error:
-        raise BadBackup(f"{file.name} is a folder, not a backup file.") from error
-    except FileNotFoundError as error:
-        raise BadBackup(f"The file {file.name} is not there.") from error
-    except OSError as error:
-        raise EnvironmentProblem(f"The file {file.name} cannot be read: {error.strerror}.") from error
+    head = _head(file)
     _refuse_other_files(file.name, head)
     if len(head) < 11:
-        raise BadBackup(f"{file.name} is cut short: it ends within its first bytes.")
+        raise BadBackup(say("{name} is cut short: it ends within its first bytes.", name=file.name))
     major, minor, revision = head[5:8]
     if head[10] != CUSTOM_FORMAT:
-        raise BadBackup(f"{file.name} is a PostgreSQL archive of another format than custom.")
+        raise BadBackup(say("{name} is a PostgreSQL archive of another format than custom.", name=file.name))
     return major, minor, revision
 
 
@@ -56,6 +50,9 @@ def inspect(client: Client, file: Path, *, watch: Watch = no_watch) -> ArchiveFa
     finished = run(commands.contents(client, file), watch=watch, stdout_limit=LIST_LIMIT)
     judge_reading(finished, client, file)
     text = finished.stdout.decode(errors="replace")
+    held = re.findall(r"^\d+; \d+ \d+ TABLE DATA (\S+) (.+)$", text, re.MULTILINE)
+    is_clear = all(rest.count(" ") == 1 for _schema, rest in held)
+    owners = [] if is_clear else _owners(client, file, watch=watch)
     return ArchiveFacts(
         database=_said(text, r"dbname: (.*)"),
         server_version=_said(text, r"Dumped from database version: (\S+).*"),
@@ -63,10 +60,7 @@ def inspect(client: Client, file: Path, *, watch: Watch = no_watch) -> ArchiveFa
         compression=_said(text, r"Compression: (\S+)"),
         created=_said(text, r"Archive created at (.*)"),
         entries=int(_said(text, r"TOC Entries: (\d+)") or 0),
-        tables=tuple(
-            f"{m[1]}.{m[2]}"
-            for m in re.finditer(r"^\d+; \d+ \d+ TABLE DATA (\S+) (.+) \S+$", text, re.MULTILINE)
-        ),
+        tables=tuple(f"{schema}.{_without_owner(rest, owners)}" for schema, rest in held),
     )
 
 
@@ -87,26 +81,33 @@ def judge_reading(finished: Finished, client: Client, file: Path) -> None:
     said = finished.stderr
     lowered = said.lower()
     if "unsupported version" in lowered:
-        raise MissingClient(
-            f"{file.name} was made by a newer pg_dump than pg_restore {client.major} can read:"
-            " install the client of the version that made it.",
-            detail=said,
-        )
+        raise MissingClient(_too_new(client, file), detail=said)
     if "does not support compression" in lowered or "not built with" in lowered:
         raise MissingClient(
-            f"pg_restore {client.version} on this machine cannot read the compression of {file.name}:"
-            " install PostgreSQL's own client package.",
+            say(
+                "pg_restore {version} on this machine cannot read the compression of {name}:"
+                " install PostgreSQL's own client package.",
+                version=client.version,
+                name=file.name,
+            ),
             detail=said,
         )
     if "no space left" in lowered:
-        raise NoSpace("A disk is full: make room, then try again.", detail=said)
+        raise NoSpace(say("A disk is full: make room, then try again."), detail=said)
     if "permission denied" in lowered:
-        raise EnvironmentProblem(f"The file {file.name} may not be read by this user.", detail=said)
+        raise EnvironmentProblem(
+            say("The file {name} may not be read by this user.", name=file.name), detail=said
+        )
     if finished.returncode < 0:
         raise EnvironmentProblem(
-            f"pg_restore was ended by signal {-finished.returncode} while it read {file.name}.", detail=said
+            say(
+                "pg_restore was ended by signal {number} while it read {name}.",
+                number=-finished.returncode,
+                name=file.name,
+            ),
+            detail=said,
         )
-    raise BadBackup(f"{file.name} is damaged: it cannot be read to its end.", detail=said)
+    raise BadBackup(say("{name} is damaged: it cannot be read to its end.", name=file.name), detail=said)
 
 
 def alembic_revision(
@@ -130,18 +131,90 @@ def alembic_revision(
     return lines[0] if len(lines) == 1 else None
 
 
+def _head(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(HEAD_BYTES)
+    except IsADirectoryError as error:
+        raise BadBackup(say("{name} is a folder, not a backup file.", name=file.name)) from error
+    except FileNotFoundError as error:
+        raise BadBackup(say("The file {name} is not there.", name=file.name)) from error
+    except OSError as error:
+        raise EnvironmentProblem(
+            say("The file {name} cannot be read: {reason}.", name=file.name, reason=error.strerror)
+        ) from error
+
+
+def _too_new(client: Client, file: Path) -> str:
+    """The sentence for an archive in a format that ``client`` does not know yet."""
+    made_by = _dumper_major(_head(file))
+    if made_by is None or made_by <= client.major:
+        return say(
+            "{name} was made by a newer pg_dump than pg_restore {major} can read:"
+            " install the client of the version that made it.",
+            name=file.name,
+            major=client.major,
+        )
+    return say(
+        "{name} was made by pg_dump {made_by}, which pg_restore {major} cannot read:"
+        " install the package postgresql-client-{made_by}.",
+        name=file.name,
+        made_by=made_by,
+        major=client.major,
+    )
+
+
+def _dumper_major(head: bytes) -> int | None:
+    """The major version of the pg_dump that wrote this head of an archive.
+
+    After the fixed bytes come the compression, seven numbers of the time, and three texts: the database's
+    name, the server's version and pg_dump's. A number is a sign and ``head[8]`` bytes, the lowest first.
+    """
+    width = head[8] + 1
+    at = 11 + (1 if tuple(head[5:7]) >= (1, 15) else width) + 7 * width
+    text = b""
+    for _text in range(3):
+        length = int.from_bytes(head[at + 1 : at + width], "little")
+        text = head[at + width : at + width + length]
+        at += width + length
+    match = re.match(rb"\d+", text)
+    return int(match[0]) if match else None
+
+
+def _owners(client: Client, file: Path, *, watch: Watch) -> list[str]:
+    """The owners of what the archive holds, the longest name first: one may have blanks in it.
+
+    The table of contents does not say where a table's name ends and its owner's begins; the script does.
+    """
+    finished = run(commands.definitions(client, file), watch=watch, stdout_limit=LIST_LIMIT)
+    judge_reading(finished, client, file)
+    text = finished.stdout.decode(errors="replace")
+    found = set(re.findall(r"^-- Name: .*; Type: .*; Schema: .*; Owner: (.+)$", text, re.MULTILINE))
+    return sorted(found, key=len, reverse=True)
+
+
+def _without_owner(rest: str, owners: list[str]) -> str:
+    for owner in owners:
+        if rest.endswith(f" {owner}"):
+            return rest.removesuffix(f" {owner}")
+    return rest.rpartition(" ")[0]
+
+
 def _refuse_other_files(name: str, head: bytes) -> None:
     if not head:
-        raise BadBackup(f"{name} is empty.")
+        raise BadBackup(say("{name} is empty.", name=name))
     if head.startswith(MAGIC):
         return
     if MAGIC.startswith(head):
-        raise BadBackup(f"{name} is cut short: it ends within its first bytes.")
+        raise BadBackup(say("{name} is cut short: it ends within its first bytes.", name=name))
     if b"PostgreSQL database dump" in head or re.match(rb"\s*(--|SET |CREATE |BEGIN|/\*|\\)", head):
         raise BadBackup(
-            f"{name} is a plain SQL script, not a custom-format archive: load it with psql instead."
+            say(
+                "{name} is a plain SQL script, not a custom-format archive: load it with psql instead.",
+                name=name,
+            )
         )
-    raise BadBackup(f"{name} is not a PostgreSQL archive: another program made it.")
+    raise BadBackup(say("{name} is not a PostgreSQL archive: another program made it.", name=name))
 
 
 def _said(text: str, pattern: str) -> str:

@@ -77,6 +77,11 @@ def contents(client: Client, file: Path) -> Command:
     return Command((str(client.path), "--list", str(file)))
 
 
+def definitions(client: Client, file: Path) -> Command:
+    """Print the definitions of ``file`` that come before its rows, as a script."""
+    return Command((str(client.path), "--section=pre-data", "--file=-", str(file)))
+
+
 def table_data(client: Client, file: Path, *, schema: str, table: str) -> Command:
     """Print the rows of one table of ``file`` as COPY text."""
     return Command(

@@ -110,6 +110,13 @@ class LocalLocation:
             found = [stored for entry in entries if (stored := self._stored_file(entry))]
         return sorted(found, key=lambda stored: stored.name)
 
+    @_in_time
+    def odd_names(self) -> list[str]:
+        """What bears a backup file's name and is a symbolic link, a folder or a device: never opened."""
+        with self._errors(), os.scandir(self.folder) as entries:
+            found = [entry for entry in entries if self.naming.fits(entry.name)]
+            return sorted(entry.name for entry in found if not entry.is_file(follow_symlinks=False))
+
     def exists(self, name: str) -> bool:
         return self.local_path(name) is not None
 
@@ -277,6 +284,7 @@ class LocalLocation:
             path = self.local_path(name)
             if path is None:
                 raise MissingCopy(f"{self._subject} holds no file {name}.")
+        with streams.os_errors(f"The file {path}"):
             reader = streams.open_to_read(path)
         with reader:
             yield reader
