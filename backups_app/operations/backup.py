@@ -108,7 +108,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
     if origin == Backup.Origin.SAFETY:
         journal.consequence += f" The safety backup {name} was made and is kept."
     else:
-        journal.consequence = f"The backup {name} was made and is kept."
+        journal.consequence = say("The backup {name} was made and is kept.", name=name)
         journal.result |= {"backup": name, "rows": backup.rows, "size": backup.size}
         Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
     for warning in backup.warnings:
@@ -197,7 +197,7 @@ def _read_whole(journal: Journal, reading: ReadingAlong, file: Path) -> str:
         reading.finish(journal.watch)
     except BadBackup as error:
         raise StorageProblem(
-            "The archive that was just written cannot be read back: check the working location's disk.",
+            say("The archive that was just written cannot be read back: check the working location's disk."),
             detail=error.detail or error.message,
         ) from error
     return vault.sha256_of(file, watch=journal.watch)
@@ -244,7 +244,12 @@ def _insist_on_room(working: vault.Location, live: DatabaseFacts) -> None:
     free = working.free_bytes()
     if free is not None and free < needed:
         raise NoSpace(
-            f"{working.alias} has {free / 1e6:.1f} MB free, a backup needs {needed / 1e6:.1f} MB: make room."
+            say(
+                "{alias} has {free} MB free, a backup needs {needed} MB: make room.",
+                alias=working.alias,
+                free=f"{free / 1e6:.1f}",
+                needed=f"{needed / 1e6:.1f}",
+            )
         )
 
 

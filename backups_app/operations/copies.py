@@ -66,13 +66,18 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
             if stored.sha256 != backup.sha256:
                 location.remove(backup.name)
                 raise EnvironmentProblem(
-                    f"The copy in {location.alias} differs from the backup: it was removed."
+                    say(
+                        "The copy in {location} differs from the backup: it was removed.",
+                        location=location.alias,
+                    )
                 )
     except vault.NameTaken:
         return _adopt_or_warn(journal, backup, location, copy)
     except EnvironmentProblem as problem:
         copy.found(BackupCopy.State.PENDING, problem.message)
-        warning = f"No copy in {location.alias} yet: {problem.message}"
+        warning = say(
+            "No copy in {location} yet: {problem}", location=location.alias, problem=problem.message
+        )
         journal.warn(warning)
         return [warning]
     copy.found(BackupCopy.State.STORED)
@@ -193,7 +198,13 @@ def is_intact(
         _mark(journal, copy, BackupCopy.State.MISSING, problem.message)
         return False
     except EnvironmentProblem as problem:
-        journal.warn(f"The copy in {location.alias} cannot be read now: {problem.message}")
+        journal.warn(
+            say(
+                "The copy in {location} cannot be read now: {problem}",
+                location=location.alias,
+                problem=problem.message,
+            )
+        )
         unreachable.append(problem)
         return False
     return judge_copy(journal, copy, found)
@@ -213,8 +224,12 @@ def _out_of_sight(backup: Backup) -> list[QradminError]:
     )
     return [
         StorageProblem(
-            f"A copy of {backup.name} lies in {copy.location}, which is no longer configured:"
-            " put this location back into BACKUP_LOCATIONS."
+            say(
+                "A copy of {backup} lies in {location}, which is no longer configured: put this "
+                "location back into BACKUP_LOCATIONS.",
+                backup=backup.name,
+                location=copy.location,
+            )
         )
         for copy in copies
     ]
@@ -229,13 +244,19 @@ def _fetch(
 ) -> bool:
     moved = _Moved(journal, copy.backup.size)
     try:
-        with journal.stage(f"Fetch from {location.alias}"):
+        with journal.stage(say("Fetch from {location}", location=location.alias)):
             found = location.fetch(copy.backup.name, target, watch=journal.watch, on_bytes=moved)
     except vault.MissingCopy as problem:
         _mark(journal, copy, BackupCopy.State.MISSING, problem.message)
         return False
     except EnvironmentProblem as problem:
-        journal.warn(f"The copy in {location.alias} cannot be fetched now: {problem.message}")
+        journal.warn(
+            say(
+                "The copy in {location} cannot be fetched now: {problem}",
+                location=location.alias,
+                problem=problem.message,
+            )
+        )
         unreachable.append(problem)
         return False
     return judge_copy(journal, copy, found)
@@ -253,13 +274,11 @@ def judge_copy(journal: Journal, copy: BackupCopy, found: vault.Stored) -> bool:
         backup.mark_copy_found()
         return True
     copy.difference = difference(backup, found)
-    what = "size" if found.size != backup.size else "SHA-256"
-    _mark(
-        journal,
-        copy,
-        BackupCopy.State.CORRUPT,
-        f"The copy in {copy.location} differs from its record in its {what}.",
-    )
+    if found.size != backup.size:
+        told = say("The copy in {location} differs from its record in its size.", location=copy.location)
+    else:
+        told = say("The copy in {location} differs from its record in its SHA-256.", location=copy.location)
+    _mark(journal, copy, BackupCopy.State.CORRUPT, told)
     return False
 
 
@@ -275,7 +294,11 @@ def _adopt_or_warn(journal: Journal, backup: Backup, location: vault.Location, c
     """
     if is_intact(journal, copy, location, []):
         return sidecars.write(journal, backup, location)
-    warning = f"{location.alias} holds another file named {backup.name}: it was left as it is."
+    warning = say(
+        "{location} holds another file named {backup}: it was left as it is.",
+        location=location.alias,
+        backup=backup.name,
+    )
     copy.found(BackupCopy.State.PENDING, warning)
     journal.warn(warning)
     return [warning]

@@ -41,7 +41,7 @@ def hand_out(backup: Backup, *, user: Any) -> BinaryIO:
     operation = Operation.objects.record(
         Operation.Kind.DOWNLOAD, user=user, backup=backup, result={"backup": backup.name}
     )
-    operation.note(f"The copy in {alias} was handed out.", bytes=backup.size)
+    operation.note(say("The copy in {alias} was handed out.", alias=alias), bytes=backup.size)
     return opened
 
 
@@ -55,7 +55,9 @@ def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
             return _open(backup, location), location.alias
         except QradminError as error:
             trouble = error
-    raise trouble or BadBackup(f"No intact copy of {backup.name} lies in a configured location.")
+    raise trouble or BadBackup(
+        say("No intact copy of {backup} lies in a configured location.", backup=backup.name)
+    )
 
 
 def _open(backup: Backup, location: vault.Location) -> BinaryIO:
@@ -65,7 +67,13 @@ def _open(backup: Backup, location: vault.Location) -> BinaryIO:
     try:
         opened = path.open("rb")
     except OSError as error:
-        raise EnvironmentProblem(f"The copy in {location.alias} cannot be read: {error.strerror}.") from error
+        raise EnvironmentProblem(
+            say(
+                "The copy in {location} cannot be read: {reason}.",
+                location=location.alias,
+                reason=error.strerror,
+            )
+        ) from error
     if path.stat().st_size != backup.size:
         opened.close()
         found = path.stat().st_size

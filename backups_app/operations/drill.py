@@ -11,6 +11,7 @@ from backups_app.errors import BadBackup
 from backups_app.operations import copies, sidecars, validation
 from backups_app.operations.journal import Journal
 from backups_app.operations.staging import staged_copy
+from backups_app.sentences import say
 
 
 def prove_backup(journal: Journal) -> None:
@@ -39,5 +40,8 @@ def prove_backup(journal: Journal) -> None:
         backup.mark_validated()
     backup.mark_proven(proof)
     sidecars.write_all(journal, backup)
-    journal.note(f"Proven restorable in {seconds:g} s: every row and checksum equal.", proof=proof)
+    journal.note(
+        say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}"),
+        proof=proof,
+    )
     journal.result |= {"backup": backup.name, **proof}

@@ -18,6 +18,7 @@ from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
 from backups_app.operations import stages
 from backups_app.operations.journal import Journal
 from backups_app.operations.places import Sight, look_around
+from backups_app.sentences import say
 
 Kind, State = Operation.Kind, Operation.State
 TAKING = (Kind.BACKUP, Kind.RESTORE, Kind.UNDO_RESTORE)  # a backup of the live database
@@ -89,7 +90,7 @@ def choose_expired(candidates: Iterable[Candidate], policy: Retention, now: date
         _keep(
             kept,
             one,
-            _("Number %(number)d of the %(keep)d newest.") % {"number": number, "keep": policy.keep},
+            say("Number {number} of the {keep} newest.", number=number, keep=policy.keep),
         )
     for count, period, reason in _periods(policy):
         for one in _newest_of_each(ordinary, count, period, now.tzinfo):
@@ -130,8 +131,8 @@ def prune(journal: Journal) -> None:
             journal.watch()
             if _mark_removed(decision):
                 removed.append(decision.name)
-                journal.note(f"{decision.name}: {decision.reason}")
-                journal.consequence = f"Removed: {', '.join(removed)}."
+                journal.note(say("Removed {name}: {reason}", name=decision.name, reason=decision.reason))
+                journal.consequence = say("Removed: {names}.", names=", ".join(removed))
         waiting = _remove_files(journal)
     journal.result |= {"removed": removed, "frozen": chosen.frozen, "waiting": waiting}
     if not removed and not chosen.frozen:
@@ -145,7 +146,7 @@ def prune_after_backup(journal: Journal) -> None:
         prune(journal)
     except QradminError as error:
         journal.consequence = consequence
-        warning = f"The clean-up was not done: {error.message}"
+        warning = say("The clean-up was not done: {problem}", problem=error.message)
         journal.warn(warning)
         journal.keep_warnings(warning)
 
@@ -186,10 +187,10 @@ def _kept_by_itself(one: Candidate, policy: Retention, now: datetime) -> str:
         return _("Its date lies ahead: the clock was set back since then.")
     if one.is_safety and now - one.created_at < policy.safety_for:
         days = policy.safety_for.days
-        return _("A safety backup, kept for %(days)d days.") % {"days": days}
+        return say("A safety backup, kept for {days} days.", days=days)
     if one.imported_at is not None and now - one.imported_at < policy.safety_for:
         days = policy.safety_for.days
-        return _("Imported of late, kept for %(days)d days.") % {"days": days}
+        return say("Imported of late, kept for {days} days.", days=days)
     return ""
 
 
@@ -222,15 +223,15 @@ def _of_the_rest(one: Candidate, policy: Retention, oldest_needed: Candidate | N
     """Neither protected nor among the newest: it goes when enough good backups are newer."""
     if one.is_safety:
         days = policy.safety_for.days
-        reason = _("A safety backup, older than %(days)d days.") % {"days": days}
+        reason = say("A safety backup, older than {days} days.", days=days)
         return Decision(one.name, goes=True, reason=reason)
     if oldest_needed is None or one.created_at >= oldest_needed.created_at:
         return Decision(
             one.name,
             goes=False,
-            reason=_("Fewer than %(keep)d newer ones are intact.") % {"keep": policy.keep},
+            reason=say("Fewer than {keep} newer ones are intact.", keep=policy.keep),
         )
-    reason = _("Older than the %(keep)d newest intact ones.") % {"keep": policy.keep}
+    reason = say("Older than the {keep} newest intact ones.", keep=policy.keep)
     return Decision(one.name, goes=True, reason=reason)
 
 
@@ -312,14 +313,12 @@ def _why_frozen() -> str:
     if last is not None and last.state != State.SUCCEEDED:
         taken_since = Backup.objects.validated().filter(operation__gt=last.pk, operation__kind__in=TAKING)
         if not taken_since.exists():
-            return _("Nothing is removed while the last backup has failed (operation %(number)d).") % {
-                "number": last.pk
-            }
+            return say(
+                "Nothing is removed while the last backup has failed (operation {number}).", number=last.pk
+            )
     newest = Backup.objects.present().taken_by(timezone.now()).order_by("-created_at", "-pk").first()
     if newest is not None and newest.state not in {"validated", "proven"}:
-        return _("Nothing is removed while the newest backup, %(name)s, is not validated.") % {
-            "name": newest.name
-        }
+        return say("Nothing is removed while the newest backup, {name}, is not validated.", name=newest.name)
     return ""
 
 
@@ -346,7 +345,13 @@ def _remove_files(journal: Journal) -> list[str]:
         problem = _remove_copy(copy)
         if problem:
             waiting.append(str(copy))
-            journal.warn(f"{copy} is still there and goes with a later clean-up: {problem}")
+            journal.warn(
+                say(
+                    "{copy} is still there and goes with a later clean-up: {problem}",
+                    copy=copy,
+                    problem=problem,
+                )
+            )
     return waiting
 
 
@@ -354,7 +359,7 @@ def _remove_copy(copy: BackupCopy) -> str:
     """Why the file could not be removed, or nothing. A file that is not there is as good as removed."""
     location = config.location(copy.location)
     if location is None:
-        return f"{copy.location} is no longer in BACKUP_LOCATIONS."
+        return say("{location} is no longer in BACKUP_LOCATIONS.", location=copy.location)
     if (
         copy.state != BackupCopy.State.PENDING
     ):  # where no copy of ours arrived, a file of that name is another's

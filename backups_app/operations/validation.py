@@ -78,14 +78,14 @@ def insist_on_healthy(checks: list[Check]) -> None:
     bad = failed(checks)
     if bad:
         told = " ".join(f"{check.title}: {check.message} {check.remedy}".strip() for check in bad)
-        raise UnhealthyDatabase(f"The database is not valid. {told}")
+        raise UnhealthyDatabase(say("The database is not valid. {told}", told=told))
 
 
 def present_backup(journal: Journal) -> Backup:
     """The backup of the operation; Refused when its files were removed meanwhile."""
     backup = journal.operation.backup
     if backup is None:
-        raise Refused("This operation names no backup.")
+        raise Refused(say("This operation names no backup."))
     backup.refresh_from_db()
     if not backup.is_present:
         raise Refused(say("The backup {name} has been removed.", name=backup.name))
@@ -97,7 +97,12 @@ def _check_copies(journal: Journal, backup: Backup) -> dict[str, str]:
     for copy in backup.copies.exclude(state__in=[BackupCopy.State.REMOVED, BackupCopy.State.PENDING]):
         location = config.location(copy.location)
         if location is None:
-            journal.warn(f"The location {copy.location} is no longer configured: its copy was not looked at.")
+            journal.warn(
+                say(
+                    "The location {location} is no longer configured: its copy was not looked at.",
+                    location=copy.location,
+                )
+            )
             continue
         unreachable: list[QradminError] = []
         copies.is_intact(journal, copy, location, unreachable)
@@ -108,8 +113,11 @@ def _check_copies(journal: Journal, backup: Backup) -> dict[str, str]:
 def _look_at_manifest(journal: Journal, backup: Backup) -> None:
     if backup.manifest is None:
         journal.warn(
-            f"{backup.name} has no manifest: its whole archive can be read, but whether its rows are complete"
-            " is not known before a test restore. Prove it."
+            say(
+                "{backup} has no manifest: its whole archive can be read, but whether its rows are "
+                "complete is not known before a test restore. Prove it.",
+                backup=backup.name,
+            )
         )
     elif not Manifest.from_json(backup.manifest).tables:
-        raise BadBackup(f"The manifest of {backup.name} names no table.")
+        raise BadBackup(say("The manifest of {backup} names no table.", backup=backup.name))

@@ -20,13 +20,17 @@ pytestmark = pytest.mark.django_db
 _PLACES = re.compile(r"\{\w+\}|%\(\w+\)s|%\(\w+\)d|%[ds]")
 LONG_ENOUGH = 14
 UNREADABLE = "The file qrdb_20260525_143022.sql cannot be read: Input/output error."
+OUT_OF_REACH = (
+    "The storage location old (/mnt/old) cannot be used: the network mount is stale: mount it again."
+)
 FAILED = f"{UNREADABLE} The live database was not touched."
 NOT_MIGRATED = "The migrations were not run, because the API is stopped: start it, then run them."
 STEPS = (
     "Read the whole archive",
     "The API was already stopped.",
     "The copy in nas cannot be read now: " + UNREADABLE,
-    "Its sessions could not be ended: " + UNREADABLE,
+    "Left alone: " + UNREADABLE,
+    "Removed qrdb_20250101_000000.sql: Older than the 5 newest intact ones.",
     "The rows of the live database cannot be counted: " + UNREADABLE,
 )
 CHECK = {"title": "Invalid indexes", "outcome": "failed", "message": UNREADABLE, "remedy": ""}
@@ -62,7 +66,7 @@ def trail(db: None) -> None:
         damage=UNREADABLE,
         warnings=["The API was not brought back yet: see the trail."],
     )
-    BackupCopy.objects.create(backup=backup, location="old", state="corrupt", problem=UNREADABLE)
+    BackupCopy.objects.create(backup=backup, location="old", state="corrupt", problem=OUT_OF_REACH)
     failed = make_operation(pk=1, backup=backup, state="failed", error=FAILED, result={"checks": [CHECK]})
     for step in STEPS:
         failed.note(step)

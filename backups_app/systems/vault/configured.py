@@ -45,7 +45,10 @@ def parse_locations(text: str) -> tuple[LocationSpec, ...]:
     entries = [entry.strip() for entry in text.split(",")]
     if not any(entries):
         raise NotConfigured(
-            f"No storage location is set: BACKUP_LOCATIONS needs at least one, as {_EXAMPLE}."
+            say(
+                "No storage location is set: BACKUP_LOCATIONS needs at least one, as {example}.",
+                example=_EXAMPLE,
+            )
         )
     specs = tuple(_spec(entry) for entry in entries if entry)
     _refuse_twins(specs)
@@ -78,40 +81,62 @@ def _spec(entry: str) -> LocationSpec:
     alias, place = alias.strip(), place.strip()
     if not equals or not _ALIAS.fullmatch(alias):
         raise NotConfigured(
-            f"BACKUP_LOCATIONS: {_masked(entry)} has no proper alias: write {_EXAMPLE} "
-            "(letters, digits, - and _, at most 40)."
+            say(
+                "BACKUP_LOCATIONS: {entry} has no proper alias: write {example} (letters, digits, "
+                "- and _, at most 40).",
+                entry=_masked(entry),
+                example=_EXAMPLE,
+            )
         )
     if place.startswith("/") and not place.startswith("//"):
         return _folder_spec(alias, place)
     try:
         url = urlsplit(place)
     except ValueError as error:
-        raise NotConfigured(f"BACKUP_LOCATIONS: the place of {alias} is not a valid URL.") from error
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: the place of {alias} is not a valid URL.", alias=alias)
+        ) from error
     if url.scheme == "file":
         return _file_url_spec(alias, url)
     if url.scheme == "s3":
         return _bucket_spec(alias, url)
     if url.scheme and "://" in place:
         raise NotConfigured(
-            f"BACKUP_LOCATIONS: {alias} uses the unknown scheme {url.scheme!a}: use a path, file:// or s3://."
+            say(
+                "BACKUP_LOCATIONS: {alias} uses the unknown scheme {scheme}: use a path, file:// or s3://.",
+                alias=alias,
+                scheme=ascii(url.scheme),
+            )
         )
-    raise NotConfigured(f"BACKUP_LOCATIONS: {alias} needs an absolute path or a URL, as {_EXAMPLE}.")
+    raise NotConfigured(
+        say(
+            "BACKUP_LOCATIONS: {alias} needs an absolute path or a URL, as {example}.",
+            alias=alias,
+            example=_EXAMPLE,
+        )
+    )
 
 
 def _folder_spec(alias: str, place: str) -> LocationSpec:
     if "\0" in place:
-        raise NotConfigured(f"BACKUP_LOCATIONS: the path of {alias} holds a NUL character.")
+        raise NotConfigured(say("BACKUP_LOCATIONS: the path of {alias} holds a NUL character.", alias=alias))
     folder = Path(place)
     if ".." in folder.parts:
-        raise NotConfigured(f"BACKUP_LOCATIONS: the path of {alias} holds '..': write it out.")
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: the path of {alias} holds '..': write it out.", alias=alias)
+        )
     if folder == Path("/"):
-        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} is the root folder: name a folder of its own.")
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: {alias} is the root folder: name a folder of its own.", alias=alias)
+        )
     return LocationSpec(alias=alias, url=folder.as_uri(), folder=folder)
 
 
 def _file_url_spec(alias: str, url: SplitResult) -> LocationSpec:
     if url.netloc not in {"", "localhost"} or url.query or not url.path.startswith("/"):
-        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} has to look like file:///absolute/path.")
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: {alias} has to look like file:///absolute/path.", alias=alias)
+        )
     return _folder_spec(alias, unquote(url.path))
 
 
@@ -121,15 +146,24 @@ def _bucket_spec(alias: str, url: SplitResult) -> LocationSpec:
         _SECRET_WORDS.search(name) for name in options
     ):
         raise NotConfigured(
-            f"BACKUP_LOCATIONS: the URL of {alias} holds credentials: set them in their own variables."
+            say(
+                "BACKUP_LOCATIONS: the URL of {alias} holds credentials: set them in their own variables.",
+                alias=alias,
+            )
         )
     if not _BUCKET.fullmatch(url.netloc):
-        raise NotConfigured(f"BACKUP_LOCATIONS: {alias} has to look like s3://bucket/prefix.")
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: {alias} has to look like s3://bucket/prefix.", alias=alias)
+        )
     unknown = sorted(set(options) - _BUCKET_OPTIONS)
     if unknown:
         raise NotConfigured(
-            f"BACKUP_LOCATIONS: {alias} has the unknown option {unknown[0]!a}: "
-            f"known are {', '.join(sorted(_BUCKET_OPTIONS))}."
+            say(
+                "BACKUP_LOCATIONS: {alias} has the unknown option {option}: known are {names}.",
+                alias=alias,
+                option=ascii(unknown[0]),
+                names=", ".join(sorted(_BUCKET_OPTIONS)),
+            )
         )
     for name, value in options.items():
         if not value:
@@ -152,10 +186,12 @@ def _bucket_spec(alias: str, url: SplitResult) -> LocationSpec:
             say("BACKUP_LOCATIONS: the region of {alias} has to look like eu-central-1.", alias=alias)
         )
     if options.get("addressing_style", "auto") not in {"auto", "path", "virtual"}:
-        raise NotConfigured(f"BACKUP_LOCATIONS: the addressing_style of {alias} is auto, path or virtual.")
+        raise NotConfigured(
+            say("BACKUP_LOCATIONS: the addressing_style of {alias} is auto, path or virtual.", alias=alias)
+        )
     prefix = unquote(url.path).strip("/")
     if "\0" in prefix or ".." in prefix.split("/"):
-        raise NotConfigured(f"BACKUP_LOCATIONS: the prefix of {alias} is not a plain path.")
+        raise NotConfigured(say("BACKUP_LOCATIONS: the prefix of {alias} is not a plain path.", alias=alias))
     address = f"s3://{url.netloc}/{prefix}".rstrip("/")
     return LocationSpec(alias=alias, url=address, options=options)
 
@@ -165,13 +201,17 @@ def _refuse_twins(specs: tuple[LocationSpec, ...]) -> None:
     places: dict[str, str] = {}
     for spec in specs:
         if spec.alias.lower() in aliases:
-            raise NotConfigured(f"BACKUP_LOCATIONS: the alias {spec.alias} is used twice.")
+            raise NotConfigured(say("BACKUP_LOCATIONS: the alias {alias} is used twice.", alias=spec.alias))
         aliases.add(spec.alias.lower())
         other = places.setdefault(_identity(spec), spec.alias)
         if other != spec.alias:
             raise NotConfigured(
-                f"BACKUP_LOCATIONS: {other} and {spec.alias} are the same place: "
-                "two copies there would be one."
+                say(
+                    "BACKUP_LOCATIONS: {other} and {alias} are the same place: two copies there would be "
+                    "one.",
+                    other=other,
+                    alias=spec.alias,
+                )
             )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 
 from backups_app.errors import NotConfigured, StorageProblem
+from backups_app.sentences import say
 from backups_app.systems.vault import bounded, streams
 from backups_app.systems.vault.location import (
     Location,
@@ -161,7 +162,7 @@ class LocalLocation:
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
-            with self._opened(name) as reader, streams.os_errors(f"The file {target}"):
+            with self._opened(name) as reader, streams.os_errors(say("The file {path}", path=target)):
                 return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
         return self._reading(work, watch, on_bytes)
@@ -189,7 +190,7 @@ class LocalLocation:
     @_in_time
     def write_text(self, name: str, text: str) -> None:
         self._path(name)
-        temporary = self.folder / f".{name}{SIDECAR_SUFFIX}.{secrets.token_hex(4)}.part"
+        temporary = self.folder / f".{name}.{secrets.token_hex(4)}.part"
         with self._errors(), _removed_unless_renamed(temporary):
             with streams.create(temporary) as file:
                 file.write(text.encode())
@@ -268,7 +269,7 @@ class LocalLocation:
     ) -> Iterator[tuple[Path, Stored]]:
         """A copy under a temporary name that was flushed and read back; gone afterwards unless renamed."""
         temporary = self.folder / f".{name}.{secrets.token_hex(4)}.part"
-        with streams.os_errors(f"The file {source}"):
+        with streams.os_errors(say("The file {path}", path=source)):
             reader = streams.open_to_read(source)
         with reader, self._errors(), _removed_unless_renamed(temporary):
             with streams.create(temporary) as writer:
@@ -283,8 +284,8 @@ class LocalLocation:
         with self._errors():
             path = self.local_path(name)
             if path is None:
-                raise MissingCopy(f"{self._subject} holds no file {name}.")
-        with streams.os_errors(f"The file {path}"):
+                raise MissingCopy(say("{place} holds no file {name}.", place=self._subject, name=name))
+        with streams.os_errors(say("The file {path}", path=path)):
             reader = streams.open_to_read(path)
         with reader:
             yield reader
@@ -329,15 +330,22 @@ class LocalLocation:
             raise
 
     def _taken(self, name: str) -> NameTaken:
-        return NameTaken(f"{self._subject} already holds a file {name}: it was left as it is.")
+        return NameTaken(
+            say("{place} already holds a file {name}: it was left as it is.", place=self._subject, name=name)
+        )
 
     def _insist_on_folder(self) -> None:
         if self.folder.is_dir():
             return
         if self.folder.exists():
-            raise StorageProblem(f"{self._subject} is not a folder: correct BACKUP_LOCATIONS.")
+            raise StorageProblem(
+                say("{place} is not a folder: correct BACKUP_LOCATIONS.", place=self._subject)
+            )
         raise StorageProblem(
-            f"{self._subject} does not exist: create the folder, mount it, or correct BACKUP_LOCATIONS."
+            say(
+                "{place} does not exist: create the folder, mount it, or correct BACKUP_LOCATIONS.",
+                place=self._subject,
+            )
         )
 
     def _stored_file(self, entry: os.DirEntry[str]) -> StoredFile | None:
@@ -358,7 +366,7 @@ class LocalLocation:
 
     @property
     def _subject(self) -> str:
-        return f"The storage location {self.alias} ({self.folder})"
+        return say("The storage location {location}", location=self.describe())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -376,8 +384,11 @@ def working_file(location: Location, name: str) -> Iterator[WorkingFile]:
     """A file of the first location to write a backup into; see LocalLocation.working_file."""
     if not isinstance(location, LocalLocation):
         raise NotConfigured(
-            f"The first storage location, {location.describe()}, is not a folder of this machine: "
-            "list a folder first."
+            say(
+                "The first storage location, {location}, is not a folder of this machine:"
+                " list a folder first.",
+                location=location.describe(),
+            )
         )
     with location.working_file(name) as working:
         yield working
@@ -399,7 +410,11 @@ def copy_to_new_file(reader: BinaryIO, target: Path, *, watch: Watch, on_bytes: 
 def unequal_copy(subject: str, name: str, expected: Stored, found: Stored) -> StorageProblem:
     """The error for a copy that reads back differently."""
     return StorageProblem(
-        f"{subject} does not give back what was written for {name}: the copy was removed; check the disk.",
+        say(
+            "{subject} does not give back what was written for {name}: the copy was removed; check the disk.",
+            subject=subject,
+            name=name,
+        ),
         detail=f"written: {expected.size} bytes, {expected.sha256}; "
         f"read back: {found.size} bytes, {found.sha256}",
     )
@@ -408,11 +423,19 @@ def unequal_copy(subject: str, name: str, expected: Stored, found: Stored) -> St
 def decoded_sidecar(data: bytes, name: str) -> str:
     """The text of a sidecar; StorageProblem when it is not text, or far too large."""
     if len(data) > MAX_SIDECAR_BYTES:
-        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is too large to be a backup's description.")
+        raise StorageProblem(
+            say(
+                "The file {name} is too large to be a backup's description.",
+                name=name + SIDECAR_SUFFIX,
+            )
+        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is not text.", detail=str(error)) from error
+        raise StorageProblem(
+            say("The file {name} is not text.", name=name + SIDECAR_SUFFIX),
+            detail=str(error),
+        ) from error
 
 
 @contextmanager

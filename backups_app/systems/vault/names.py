@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from backups_app.errors import Refused
+from backups_app.sentences import say
 
 SAFETY_MARK = "_before_restore"
 SIDECAR_SUFFIX = ".json"
@@ -59,7 +60,11 @@ def parse_name(name: str) -> BackupName:
     moment = _moment(match["moment"]) if match else None
     if match is None or moment is None:
         raise Refused(
-            f"{name!a:.120} is not the name of a backup file: it has to look like qrdb_20250525_143022.sql."
+            say(
+                "{name} is not the name of a backup file: it has to look like {example}.",
+                name=f"{name!a:.120}",
+                example="qrdb_20250525_143022.sql",
+            )
         )
     return BackupName(prefix=match["prefix"], moment=moment, is_safety=bool(match["safety"]))
 
@@ -86,7 +91,11 @@ class Naming:
         """Refused when it is not."""
         if not self.fits(name):
             raise Refused(
-                f"{name!a:.120} is not the name of a backup file: it has to look like {self.example}."
+                say(
+                    "{name} is not the name of a backup file: it has to look like {example}.",
+                    name=f"{name!a:.120}",
+                    example=self.example,
+                )
             )
 
 

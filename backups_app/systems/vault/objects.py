@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from storages.backends.s3 import S3Storage
 
+from backups_app.sentences import say
 from backups_app.systems.vault import streams
 from backups_app.systems.vault.local import (
     MAX_SIDECAR_BYTES,
@@ -157,7 +158,7 @@ class ObjectLocation:
     def fetch(
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
-        with self._opened(name, watch) as reader, streams.os_errors(f"The file {target}"):
+        with self._opened(name, watch) as reader, streams.os_errors(say("The file {path}", path=target)):
             return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
@@ -229,7 +230,7 @@ class ObjectLocation:
 
         That other one may be ours after all: an answer that was lost on the way is asked for again.
         """
-        with streams.os_errors(f"The file {source}"):
+        with streams.os_errors(say("The file {path}", path=source)):
             reader = streams.open_to_read(source)
             size = source.stat().st_size
         send = self._send_at_once if size <= SMALLEST_PART else self._send_in_parts
@@ -311,7 +312,9 @@ class ObjectLocation:
             except ClientError as error:
                 if code_of(error) not in _MISSING:
                     raise
-                raise MissingCopy(f"{self._subject} holds no file {name}.") from error
+                raise MissingCopy(
+                    say("{place} holds no file {name}.", place=self._subject, name=name)
+                ) from error
         try:
             yield cast("BinaryIO", Incoming(body, watch, self._errors))
         finally:
@@ -328,7 +331,9 @@ class ObjectLocation:
         )
 
     def _taken(self, name: str) -> NameTaken:
-        return NameTaken(f"{self._subject} already holds a file {name}: it was left as it is.")
+        return NameTaken(
+            say("{place} already holds a file {name}: it was left as it is.", place=self._subject, name=name)
+        )
 
     def _key(self, name: str) -> str:
         return self._folder + name
@@ -339,7 +344,7 @@ class ObjectLocation:
 
     @property
     def _subject(self) -> str:
-        return f"The storage location {self.describe()}"
+        return say("The storage location {location}", location=self.describe())
 
     def _errors(self) -> Any:
         return store_errors(self._subject, self.bucket)

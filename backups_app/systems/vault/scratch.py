@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from backups_app.sentences import say
 from backups_app.systems.vault import streams
 
 _NAME = re.compile(r"qradmin-scratch-[0-9a-f]{16}")
@@ -22,14 +23,14 @@ def scratch_path(parent: Path | None) -> Path:
 
 def make_scratch(path: Path) -> None:
     """Make the folder, for this user alone. StorageProblem or NoSpace when it cannot be made."""
-    with streams.os_errors(f"The folder {path.parent}"):
+    with streams.os_errors(say("The folder {path}", path=path.parent)):
         path.mkdir(mode=0o700)
 
 
 def remove_scratch(path: Path) -> None:
     """Remove the folder and what it holds; whatever is not such a folder stays."""
     if _is_scratch(path):
-        with streams.os_errors(f"The folder {path}"):
+        with streams.os_errors(say("The folder {path}", path=path)):
             shutil.rmtree(path)
 
 
@@ -37,7 +38,7 @@ def sweep_scratch(parent: Path | None, older_than_seconds: float) -> list[str]:
     """Remove those of this user that nobody has written to for so long; the names of what went."""
     before = time.time() - older_than_seconds
     place = parent or Path(tempfile.gettempdir())
-    with streams.os_errors(f"The folder {place}"):
+    with streams.os_errors(say("The folder {path}", path=place)):
         old = [path for path in place.iterdir() if _is_scratch(path) and _last_written(path) <= before]
         for path in old:
             remove_scratch(path)

@@ -18,9 +18,11 @@ from botocore.exceptions import (
     ResponseStreamingError,
     SSLError,
 )
+from django.utils.translation import gettext_noop
 from urllib3.exceptions import HTTPError
 
 from backups_app.errors import NoSpace, StorageProblem
+from backups_app.sentences import say
 from backups_app.systems.vault.location import ConnectionBroken
 
 _UNKNOWN_KEY = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "AuthFailure"}
@@ -35,7 +37,6 @@ _WRONG_REGION = {
 _BUSY = {"SlowDown", "ServiceUnavailable", "503", "InternalError", "500", "RequestTimeout"}
 _CLOCK = {"RequestTimeTooSkewed"}
 _CUT = (HTTPError, OSError, HTTPClientError, IncompleteReadError, ResponseStreamingError)
-_NEEDED = "list, read, write and delete objects and abort multipart uploads"
 
 
 def code_of(error: ClientError) -> str:
@@ -52,29 +53,41 @@ def store_errors(subject: str, bucket: str) -> Iterator[None]:
         raise _refusal(error, subject, bucket) from error
     except (BotoCoreError, HTTPError, OSError, ValueError) as error:
         kind = ConnectionBroken if _is_broken(error) else StorageProblem
-        raise kind(f"{subject} {_reason(error)}.", detail=f"{type(error).__name__}: {error}") from error
+        raise kind(say(_reason(error), place=subject), detail=f"{type(error).__name__}: {error}") from error
 
 
 def _refusal(error: ClientError, subject: str, bucket: str) -> NoSpace | StorageProblem:
     code, detail = code_of(error), str(error)
     if code in _FULL:
-        return NoSpace(f"{subject} is full: raise its quota or remove old backups.", detail=detail)
+        return NoSpace(
+            say("{place} is full: raise its quota or remove old backups.", place=subject), detail=detail
+        )
     if code == "NoSuchBucket":
-        reason = f"has no bucket {bucket}: create it or correct BACKUP_LOCATIONS"
+        told = say(
+            "{place} has no bucket {bucket}: create it or correct BACKUP_LOCATIONS.",
+            place=subject,
+            bucket=bucket,
+        )
     elif code in _UNKNOWN_KEY:
-        reason = "does not accept the key: correct the credentials"
+        told = say("{place} does not accept the key: correct the credentials.", place=subject)
     elif code in _FORBIDDEN:
-        reason = f"does not let this key do it: allow it to {_NEEDED}"
+        told = say(
+            "{place} does not let this key do it: allow it to list, read, write and delete objects"
+            " and abort multipart uploads.",
+            place=subject,
+        )
     elif code in _WRONG_REGION:
-        reason = "lies in another region: set region=... in its URL"
+        told = say("{place} lies in another region: set region=... in its URL.", place=subject)
     elif code in _BUSY:
-        reason = "is busy or out of order: try again later"
+        told = say("{place} is busy or out of order: try again later.", place=subject)
     elif code in _CLOCK:
-        reason = "refuses this machine's clock: set the clock"
+        told = say("{place} refuses this machine's clock: set the clock.", place=subject)
     else:
-        reason = f"answered with the error {code or 'without a code'}"
+        told = say(
+            "{place} answered with the error {code}.", place=subject, code=code or say("without a code")
+        )
     kind = ConnectionBroken if code in _BUSY else StorageProblem
-    return kind(f"{subject} {reason}.", detail=detail)
+    return kind(told, detail=detail)
 
 
 def _is_broken(error: BotoCoreError | HTTPError | OSError | ValueError) -> bool:
@@ -83,14 +96,17 @@ def _is_broken(error: BotoCoreError | HTTPError | OSError | ValueError) -> bool:
 
 
 def _reason(error: BotoCoreError | HTTPError | OSError | ValueError) -> str:
+    """The sentence, without its place."""
     if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return "has no key: set its credentials"
+        return gettext_noop("{place} has no key: set its credentials.")
     if isinstance(error, SSLError):
-        return "has a certificate that is not trusted: correct the endpoint or the certificate"
+        return gettext_noop(
+            "{place} has a certificate that is not trusted: correct the endpoint or the certificate."
+        )
     if isinstance(error, EndpointConnectionError | ConnectTimeoutError):
-        return "cannot be reached: check the endpoint and the network"
+        return gettext_noop("{place} cannot be reached: check the endpoint and the network.")
     if isinstance(error, ReadTimeoutError):
-        return "did not answer in time: check the endpoint and the network"
+        return gettext_noop("{place} did not answer in time: check the endpoint and the network.")
     if isinstance(error, _CUT):
-        return "broke off the connection: try again"
-    return "cannot be used as it is set: check its URL and credentials"
+        return gettext_noop("{place} broke off the connection: try again.")
+    return gettext_noop("{place} cannot be used as it is set: check its URL and credentials.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backups_app.errors import NoSpace, StorageProblem
+from backups_app.sentences import say
 from backups_app.systems.vault.location import ConnectionBroken, OnBytes, Stored, no_bytes
 from backups_app.systems.waiting import Watch, no_watch
 
@@ -33,22 +34,22 @@ _BROKEN = {
     errno.ENETRESET,
 }
 _REASONS = {
-    errno.EACCES: "permission denied: give the service's user access to it",
-    errno.EPERM: "permission denied: give the service's user access to it",
-    errno.EROFS: "it is read-only: mount it writable",
-    errno.EFBIG: "files of this size are not allowed there",
-    errno.ENOTDIR: "it is not a folder",
-    errno.ENOENT: "it does not exist",
-    errno.ELOOP: "it is a symbolic link, which is never followed",
-    errno.EIO: "the disk reports an input/output error",
-    errno.ESTALE: "the network mount is stale: mount it again",
-    errno.ENAMETOOLONG: "the name is too long",
+    errno.EACCES: say("permission denied: give the service's user access to it"),
+    errno.EPERM: say("permission denied: give the service's user access to it"),
+    errno.EROFS: say("it is read-only: mount it writable"),
+    errno.EFBIG: say("files of this size are not allowed there"),
+    errno.ENOTDIR: say("it is not a folder"),
+    errno.ENOENT: say("it does not exist"),
+    errno.ELOOP: say("it is a symbolic link, which is never followed"),
+    errno.EIO: say("the disk reports an input/output error"),
+    errno.ESTALE: say("the network mount is stale: mount it again"),
+    errno.ENAMETOOLONG: say("the name is too long"),
 }
 
 
 def sha256_of(path: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> str:
     """The SHA-256 of a local file in lower-case hex; StorageProblem when it cannot be read."""
-    with os_errors(f"The file {path}"), open_to_read(path) as source:
+    with os_errors(say("The file {path}", path=path)), open_to_read(path) as source:
         return move(source, None, watch=watch, on_bytes=on_bytes).sha256
 
 
@@ -115,7 +116,9 @@ def translate(error: OSError, subject: str) -> NoSpace | StorageProblem:
     network mount lost its server."""
     detail = str(error)
     if error.errno in _FULL:
-        return NoSpace(f"{subject} is full: free some space or remove old backups.", detail=detail)
+        return NoSpace(
+            say("{place} is full: free some space or remove old backups.", place=subject), detail=detail
+        )
     reason = _REASONS.get(error.errno or 0) or (error.strerror or "unknown error").lower()
     kind = ConnectionBroken if error.errno in _BROKEN else StorageProblem
-    return kind(f"{subject} cannot be used: {reason}.", detail=detail)
+    return kind(say("{place} cannot be used: {reason}.", place=subject, reason=reason), detail=detail)

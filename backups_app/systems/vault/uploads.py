@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backups_app.errors import Refused, StorageProblem
+from backups_app.sentences import say
 from backups_app.systems.vault import streams
 
 _UPLOAD_PATTERN = re.compile(r"\.qradmin-upload-[0-9a-f]{32}")
@@ -26,10 +27,10 @@ def new_upload(folder: Path) -> tuple[Path, BinaryIO]:
 def find_upload(folder: Path, name: str) -> Path:
     """The file of that name; Refused for any other name, StorageProblem when it is gone."""
     if not _UPLOAD_PATTERN.fullmatch(name):
-        raise Refused("This is not the name of an uploaded file.")
+        raise Refused(say("This is not the name of an uploaded file."))
     path = folder / name
     if not path.is_file() or path.is_symlink():
-        raise StorageProblem("The uploaded file is gone: upload it again.")
+        raise StorageProblem(say("The uploaded file is gone: upload it again."))
     return path
 
 
@@ -48,4 +49,4 @@ def sweep_uploads(folder: Path, older_than_seconds: float, *, keep: Collection[s
 
 
 def _errors(folder: Path) -> AbstractContextManager[None]:
-    return streams.os_errors(f"The folder for uploads, {folder},")
+    return streams.os_errors(say("The folder for uploads {path}", path=folder))
