@@ -11,6 +11,7 @@ from backups_app.errors import BadBackup
 from backups_app.operations import copies, sidecars, validation
 from backups_app.operations.journal import Journal
 from backups_app.operations.staging import staged_copy
+from backups_app.sentences import say
 
 
 def prove_backup(journal: Journal) -> None:
@@ -19,7 +20,7 @@ def prove_backup(journal: Journal) -> None:
     BadBackup marks the backup as damaged; a fault of the surroundings says nothing about it.
     """
     backup = validation.present_backup(journal)
-    journal.consequence = "The live database was not touched."
+    journal.consequence = say("The live database was not touched.")
     server = config.drill_database()
     is_drill = server != config.managed_database()
     began = time.monotonic()
@@ -39,5 +40,6 @@ def prove_backup(journal: Journal) -> None:
         backup.mark_validated()
     backup.mark_proven(proof)
     sidecars.write_all(journal, backup)
-    journal.note(f"Proven restorable in {seconds:g} s: every row and checksum equal.", proof=proof)
+    told = say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}")
+    journal.note(told, proof=proof)
     journal.result |= {"backup": backup.name, **proof}

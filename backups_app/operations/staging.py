@@ -18,6 +18,7 @@ from backups_app.models import Backup
 from backups_app.operations import copies, stages
 from backups_app.operations.journal import Journal
 from backups_app.operations.movement import followed
+from backups_app.sentences import say
 from backups_app.systems.postgres import activity, archive, clients, commands, databases, manifest
 from backups_app.systems.postgres.connections import Server, error_line, program_problem
 from backups_app.systems.postgres.likeness import create_like
@@ -132,24 +133,32 @@ def _restore_error(finished: Finished, target: Server, path: Path) -> QradminErr
     problem = program_problem(finished.stderr, target)
     if problem is not None:
         return problem
-    what = error_line(finished.stderr) or f"pg_restore ended with status {finished.returncode}"
+    what = error_line(finished.stderr) or say(
+        "pg_restore ended with status {status}", status=finished.returncode
+    )
     if finished.returncode < 0 or any(word in what.lower() for word in TROUBLE_WITH_THE_SERVER):
-        return ServerUnavailable(f"The test bench failed, not the backup: {what}", detail=finished.stderr)
-    return BadBackup(f"{path.name} cannot be restored: {what}", detail=finished.stderr)
+        told = say("The test bench failed, not the backup: {what}", what=what)
+        return ServerUnavailable(told, detail=finished.stderr)
+    told = say("{name} cannot be restored: {what}", name=path.name, what=what)
+    return BadBackup(told, detail=finished.stderr)
 
 
 def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
     expected = None if backup.manifest is None else Manifest.from_json(backup.manifest)
     found = manifest_of(journal, target, like=expected)
     if expected is None:
-        journal.note("This backup had no manifest: the restored rows are its manifest from now on.")
+        journal.note(say("This backup had no manifest: the restored rows are its manifest from now on."))
         backup.manifest, backup.rows, backup.revision = found.to_json(), found.rows, found.revision or ""
         backup.save(update_fields=["manifest", "rows", "revision"])
         return found
     differences = manifest.compare(expected, found)
     if differences:
         raise BadBackup(
-            f"The restored rows of {backup.name} are not those of its manifest: {differences[0]}.",
+            say(
+                "The restored rows of {name} are not those of its manifest: {difference}.",
+                name=backup.name,
+                difference=differences[0],
+            ),
             detail="\n".join(differences),
         )
     return found
@@ -160,6 +169,12 @@ def _drop(journal: Journal, server: Server, name: str) -> None:
     try:
         databases.drop(server, name)
     except QradminError as error:
-        journal.warn(f"The database {name} could not be dropped and is dropped later: {error.message}")
+        journal.warn(
+            say(
+                "The database {name} could not be dropped and is dropped later: {reason}",
+                name=name,
+                reason=error.message,
+            )
+        )
     else:
         journal.left_nothing("database", name)
