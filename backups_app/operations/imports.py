@@ -274,7 +274,7 @@ def _fields(name: str, lying: _Lying, chosen: str, judged: adoption.Judged) -> d
             "created_at": vault.parse_name(name).moment,
             "validated_at": None if lying.misfits else now,
             "warnings": [
-                f"{problem} {say('It may be damaged: prove it before you rely on it.')}"
+                " ".join([problem, say("It may be damaged: prove it before you rely on it.")])
                 for problem in lying.misfits[:1]
             ],
         }
