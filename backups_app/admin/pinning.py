@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from backups_app.forms import PinForm
 from backups_app.models import Backup
 from backups_app.operations import sidecars
+from backups_app.sentences import say
 
 if TYPE_CHECKING:
     from backups_app.admin.base import ReadOnlyAdmin
@@ -28,12 +29,12 @@ def pin_page(admin: ReadOnlyAdmin[Any], request: HttpRequest, backup: Backup) ->
             return redirect("admin:backups_app_backup_change", backup.pk)
         if request.POST.get("unpin") == "1":
             backup.unpin()
-            _note(backup, f"The pin was taken away by {request.user.get_username()}.")
+            _note(backup, say("The pin was taken away by {who}.", who=request.user.get_username()))
             return _done(request, backup, _("The pin was taken away."))
         if form.is_valid():
             reason = form.cleaned_data["reason"]
             backup.pin(reason)
-            _note(backup, f"Pinned by {request.user.get_username()}: {reason}")
+            _note(backup, say("Pinned by {who}: {reason}", who=request.user.get_username(), reason=reason))
             return _done(request, backup, _("Pinned: no clean-up removes it."))
     return admin.page(request, TEMPLATE, backup, {"form": form})
 

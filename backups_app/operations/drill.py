@@ -20,7 +20,7 @@ def prove_backup(journal: Journal) -> None:
     BadBackup marks the backup as damaged; a fault of the surroundings says nothing about it.
     """
     backup = validation.present_backup(journal)
-    journal.consequence = "The live database was not touched."
+    journal.consequence = say("The live database was not touched.")
     server = config.drill_database()
     is_drill = server != config.managed_database()
     began = time.monotonic()
@@ -40,8 +40,6 @@ def prove_backup(journal: Journal) -> None:
         backup.mark_validated()
     backup.mark_proven(proof)
     sidecars.write_all(journal, backup)
-    journal.note(
-        say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}"),
-        proof=proof,
-    )
+    told = say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}")
+    journal.note(told, proof=proof)
     journal.result |= {"backup": backup.name, **proof}

@@ -66,7 +66,7 @@ def import_backups(journal: Journal) -> None:
 
     Whatever is not adopted is left as it is; ``dry_run`` stops before step 4.
     """
-    journal.consequence = "No file was changed or removed."
+    journal.consequence = say("No file was changed or removed.")
     if journal.operation.parameters.get("upload"):
         uploads.import_upload(journal)
         return
@@ -274,7 +274,7 @@ def _fields(name: str, lying: _Lying, chosen: str, judged: adoption.Judged) -> d
             "created_at": vault.parse_name(name).moment,
             "validated_at": None if lying.misfits else now,
             "warnings": [
-                say("{problem} It may be damaged: prove it before you rely on it.", problem=problem)
+                " ".join([problem, say("It may be damaged: prove it before you rely on it.")])
                 for problem in lying.misfits[:1]
             ],
         }

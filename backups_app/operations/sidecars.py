@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -103,13 +104,22 @@ def facts_beside(location: vault.Location, name: str, found: vault.Stored) -> di
         ) from error
 
 
-def pin_beside(location: vault.Location, backup: Backup) -> str | None:
-    """The reason of the pin of which the description beside a backup's file tells; None where none does."""
-    with suppress(EnvironmentProblem, ValueError):
+@dataclass(frozen=True)
+class Since:
+    """What a description tells that its backup's record may have forgotten: a pin, and damage."""
+
+    pin_reason: str | None = None
+    damage: str = ""
+
+
+def told_since(location: vault.Location, backup: Backup) -> Since:
+    """From the description beside a backup's file; nothing where that is missing or another file's."""
+    with suppress(EnvironmentProblem, TypeError, ValueError):
         told = told_by(location, backup.name)
-        if told is not None and told.get("sha256") == backup.sha256 and told.get("is_pinned") is True:
-            return _text(told, "pin_reason", LONGEST_PIN_REASON)
-    return None
+        if told is not None and told.get("sha256") == backup.sha256:
+            reason = _text(told, "pin_reason", LONGEST_PIN_REASON)
+            return Since(reason if _flag(told, "is_pinned") else None, _text(told, "damage"))
+    return Since()
 
 
 # --- what a description may say: it comes from outside, so nothing of it is taken for granted ---------------

@@ -29,6 +29,7 @@ class Recovery:
     left: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     pinned: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -37,7 +38,8 @@ def after_recovery() -> Recovery:
     1. Close what was open, and empty the queue: a restore that waited then may have been done long ago.
     2. Forget what operations meant to clean up, where it may be something else by now, and that the API was
        to be started again: that would end in a swap back to a database of that time.
-    3. Mark the backups as removed whose files have gone since, and take over the pins set since.
+    3. Mark the backups as removed whose files have gone since, and take over the pins set and the damage
+       found since.
 
     Call it while no worker runs. What a location does not answer for stays as it is.
     """
@@ -45,12 +47,13 @@ def after_recovery() -> Recovery:
     with transaction.atomic():
         done.api = _forget_debts()
         done.left = _forget_leftovers()
+        _forget_removals()
         done.closed = close_open_operations()
     done.warnings += _other_site()
     sight = look_around(seconds=LOOK_SECONDS)
     done.warnings += sight.troubles + _empty(sight)
     done.removed = _mark_gone(sight)
-    done.pinned = _take_over_pins(sight)
+    _take_over(sight, done)
     return done
 
 
@@ -117,6 +120,14 @@ def _forget_leftovers() -> list[str]:
 def _is_doubtful(operation: Operation, leftover: dict[str, Any]) -> bool:
     is_kept_trial = leftover["what"] == "database" and operation.kind == Operation.Kind.TRIAL
     return leftover["what"] == "file" or (is_kept_trial and operation.is_active)
+
+
+def _forget_removals() -> None:
+    """Files that a clean-up could not reach then may have been imported again: an import finds them."""
+    for copy in BackupCopy.objects.filter(backup__removed_at__isnull=False).exclude(
+        state=BackupCopy.State.REMOVED
+    ):
+        copy.found(BackupCopy.State.REMOVED)
 
 
 def _other_site() -> list[str]:
@@ -189,14 +200,17 @@ def _mark_gone(sight: Sight) -> list[str]:
     return gone
 
 
-def _take_over_pins(sight: Sight) -> list[str]:
-    """Pins that stand in the descriptions: they were set since, and keep a backup from being removed."""
-    pinned = []
+def _take_over(sight: Sight, done: Recovery) -> None:
+    """Pins and damage that stand in the descriptions: what was found and decided since."""
     for location in config.locations():
         names = {file.name for file in sight.files.get(location.alias, [])}
-        for backup in Backup.objects.present().filter(is_pinned=False, name__in=names):
-            reason = sidecars.pin_beside(location, backup)
-            if reason is not None:
-                backup.pin(reason)
-                pinned.append(backup.name)
-    return pinned
+        for backup in list(Backup.objects.present().order_by("created_at")):
+            if backup.name not in names or (backup.is_pinned and backup.damage):
+                continue
+            since = sidecars.told_since(location, backup)
+            if since.pin_reason is not None and not backup.is_pinned:
+                backup.pin(since.pin_reason)
+                done.pinned.append(backup.name)
+            if since.damage and not backup.damage:
+                backup.mark_damaged(since.damage)
+                done.damaged.append(backup.name)

@@ -137,12 +137,10 @@ def _restore_error(finished: Finished, target: Server, path: Path) -> QradminErr
         "pg_restore ended with status {status}", status=finished.returncode
     )
     if finished.returncode < 0 or any(word in what.lower() for word in TROUBLE_WITH_THE_SERVER):
-        return ServerUnavailable(
-            say("The test bench failed, not the backup: {what}", what=what), detail=finished.stderr
-        )
-    return BadBackup(
-        say("{name} cannot be restored: {what}", name=path.name, what=what), detail=finished.stderr
-    )
+        told = say("The test bench failed, not the backup: {what}", what=what)
+        return ServerUnavailable(told, detail=finished.stderr)
+    told = say("{name} cannot be restored: {what}", name=path.name, what=what)
+    return BadBackup(told, detail=finished.stderr)
 
 
 def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
@@ -157,9 +155,9 @@ def _proven(journal: Journal, backup: Backup, target: Server) -> Manifest:
     if differences:
         raise BadBackup(
             say(
-                "The restored rows of {name} are not those of its manifest: {what}.",
+                "The restored rows of {name} are not those of its manifest: {difference}.",
                 name=backup.name,
-                what=differences[0],
+                difference=differences[0],
             ),
             detail="\n".join(differences),
         )
@@ -173,9 +171,9 @@ def _drop(journal: Journal, server: Server, name: str) -> None:
     except QradminError as error:
         journal.warn(
             say(
-                "The database {name} could not be dropped and is dropped later: {problem}",
+                "The database {name} could not be dropped and is dropped later: {reason}",
                 name=name,
-                problem=error.message,
+                reason=error.message,
             )
         )
     else:

@@ -20,7 +20,7 @@ from backups_app.systems import vault
 from backups_app.systems.postgres import archive
 
 FORGOTTEN_AFTER_SECONDS = 3600.0
-SPOKEN_OF = "The uploaded file"
+SPOKEN_OF = say("The uploaded file")
 
 
 def import_upload(journal: Journal) -> None:

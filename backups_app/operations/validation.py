@@ -21,14 +21,14 @@ from backups_app.systems.postgres.manifest import Manifest
 def validate_backup(journal: Journal) -> None:
     """The operation: hash of every copy, the whole archive of an intact one, and its manifest."""
     backup = present_backup(journal)
-    journal.consequence = "The backup's files were only read."
-    with journal.stage("Compare every copy with its record"):
+    journal.consequence = say("The backup's files were only read.")
+    with journal.stage(say("Compare every copy with its record")):
         copies_found = _check_copies(journal, backup)
     try:
-        with copies.intact_copy(journal, backup) as path, journal.stage("Read the whole archive"):
+        with copies.intact_copy(journal, backup) as path, journal.stage(say("Read the whole archive")):
             reader = clients.newest_restore(config.client_folders())
             archive.read_whole(reader, path, watch=journal.watch)
-        with journal.stage("Look at the manifest"):
+        with journal.stage(say("Look at the manifest")):
             _look_at_manifest(journal, backup)
     except BadBackup as error:
         copies.record_damage(backup, error)
@@ -43,10 +43,10 @@ def validate_backup(journal: Journal) -> None:
 
 def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
-    journal.consequence = "The database was only read."
+    journal.consequence = say("The database was only read.")
     # asked now: while the checks go on, the site's own database may be away
     last = Backup.objects.validated().taken_by(timezone.now()).first()
-    with journal.stage("Check the live database"):
+    with journal.stage(say("Check the live database")):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):
         exposure.measure(journal, last)
@@ -114,10 +114,10 @@ def _look_at_manifest(journal: Journal, backup: Backup) -> None:
     if backup.manifest is None:
         journal.warn(
             say(
-                "{backup} has no manifest: its whole archive can be read, but whether its rows are "
-                "complete is not known before a test restore. Prove it.",
-                backup=backup.name,
+                "{name} has no manifest: its whole archive can be read, but whether its rows are complete"
+                " is not known before a test restore. Prove it.",
+                name=backup.name,
             )
         )
     elif not Manifest.from_json(backup.manifest).tables:
-        raise BadBackup(say("The manifest of {backup} names no table.", backup=backup.name))
+        raise BadBackup(say("The manifest of {name} names no table.", name=backup.name))

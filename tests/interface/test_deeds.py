@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,26 @@ def test_a_pin_needs_a_reason_and_leaves_a_line_in_the_trail(staff: Client) -> N
         "Pinned by itstaff: before the upgrade",
         "The pin was taken away by itstaff.",
     ]
+
+
+def test_a_pin_stands_in_the_description_beside_each_copy(
+    staff: Client, stored: Backup, tmp_path: Path
+) -> None:
+    url = f"/backups_app/backup/{stored.pk}/pin/"
+    file = tmp_path / "backups" / f"{stored.name}.json"
+
+    staff.post(url, {"reason": "before the upgrade"})
+    pinned = json.loads(file.read_text())
+    staff.post(url, {"unpin": "1"})
+    unpinned = json.loads(file.read_text())
+    file.unlink()
+    (tmp_path / "backups").rename(tmp_path / "away")
+    answer = staff.post(url, {"reason": "again"}, follow=True)
+
+    assert (pinned["is_pinned"], pinned["pin_reason"]) == (True, "before the upgrade")
+    assert (unpinned["is_pinned"], unpinned["pin_reason"]) == (False, "")
+    assert "could not be written now: the next check of the copies does" in told(answer)
+    assert Backup.objects.get().is_pinned
 
 
 def test_an_incident_note_is_added_and_never_empty(staff: Client) -> None:

@@ -49,6 +49,13 @@ def test_the_newest_stays_the_newest_when_the_clock_is_set_back(one_folder: Site
     assert Backup.objects.first() == second
 
 
+def test_the_drill_proves_no_backup_that_bears_a_time_in_the_future(one_folder: Site) -> None:
+    now, ahead = one_folder.backup(), one_folder.backup()
+    Backup.objects.filter(pk=ahead.pk).update(created_at=timezone.now() + DAY)
+
+    assert tasks._request_drill(**WHO).backup == now
+
+
 def test_a_second_that_comes_twice_gives_two_names(one_folder: Site, clock: Any) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     taken = [one_folder.backup() for _ in range(2)]

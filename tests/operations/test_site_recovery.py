@@ -137,6 +137,29 @@ def test_a_pin_that_was_set_since_is_set_again(site: Site) -> None:
     assert (done.pinned, backup.is_pinned, backup.pin_reason) == ([backup.name], True, "before the upgrade")
 
 
+def test_damage_that_was_found_since_is_marked_again(site: Site) -> None:
+    backup = site.backup()
+    backup.mark_damaged("Its rows differ.")
+    assert sidecars.write_promptly(backup)
+    backup.mark_validated()  # as the older record has it
+
+    done = site_recovery.after_recovery()
+
+    backup.refresh_from_db()
+    assert (done.damaged, backup.damage) == ([backup.name], "Its rows differ.")
+
+
+def test_a_file_that_was_imported_again_since_is_not_removed_with_the_others(site: Site) -> None:
+    backup, _other = site.backup(), site.backup()
+    backup.mark_removed("a clean-up that did not reach its files")
+
+    site_recovery.after_recovery()
+    site.attempt(tasks.request("prune", **WHO))
+
+    assert (site.working / backup.name).exists()
+    assert site.import_found().result["adopted"] == [backup.name]
+
+
 def test_a_database_of_another_site_is_said(site: Site, settings: Settings) -> None:
     site.backup()
     settings.MANAGED_DATABASE_URL = settings.MANAGED_DATABASE_URL.replace("/qrdb", "/qrtest")

@@ -26,6 +26,7 @@ class Command(QradminCommand):
         self.stdout.write(f"Operations that were closed: {_listed(answer['closed'])}.")
         self.stdout.write(f"Backups whose files have gone, marked as removed: {_listed(answer['removed'])}.")
         self.stdout.write(f"Backups that are pinned again: {_listed(answer['pinned'])}.")
+        self.stdout.write(f"Backups that were found damaged since: {_listed(answer['damaged'])}.")
         if answer["left"]:
             self.stdout.write(
                 f"Databases that may be trials by now, to be dropped by hand: {_listed(answer['left'])}."
