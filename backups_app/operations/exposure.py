@@ -62,7 +62,17 @@ def measure(journal: Journal, backup: Backup) -> None:
         deleted_codes=gone.get("qr_codes", 0),
     )
     journal.result["exposure"] = asdict(exposure)
-    journal.note(f"{in_words(exposure)}, {backup.name}.")
+    journal.note(
+        say(
+            "New since {backup}: scans {scans}, QR codes {codes}. Deleted since: scans {deleted_scans},"
+            " QR codes {deleted_codes}.",
+            backup=backup.name,
+            scans=exposure.scans,
+            codes=exposure.codes,
+            deleted_scans=exposure.deleted_scans,
+            deleted_codes=exposure.deleted_codes,
+        )
+    )
 
 
 def in_words(exposure: Exposure) -> str:

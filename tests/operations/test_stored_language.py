@@ -84,7 +84,7 @@ def test_the_work_writes_english(german: Site, settings: Settings) -> None:
     texts = stored()
 
     assert "Older than the 1 newest intact ones." in texts
-    assert any("deleted since the last validated backup" in text for text in texts)
+    assert any("Deleted since: scans" in text for text in texts)
     assert any(text.startswith("Nothing is removed while the last backup has failed") for text in texts)
     assert german_in(texts) == []
     assert german_in({one.reason for one in retention.plan().decisions}), (
