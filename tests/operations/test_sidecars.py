@@ -124,6 +124,14 @@ def test_one_of_more_than_4_mb_is_not_read(tmp_path: Path) -> None:
         facts(tmp_path, FACTS | {"more": "x" * 4 * 1024 * 1024})
 
 
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text(json.dumps(FACTS))
+    (tmp_path / f"{NAME}.json").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(StorageProblem, match=rf"{NAME}\.json cannot be used: it is a symbolic link"):
+        sidecars.facts_beside(LocalLocation("working", tmp_path), NAME, FOUND)
+
+
 def test_a_proof_of_a_time_that_lies_ahead_is_none(tmp_path: Path) -> None:
     found = facts(tmp_path, FACTS | {"proven_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()})
 

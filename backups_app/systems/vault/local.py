@@ -163,6 +163,8 @@ class LocalLocation:
             except FileNotFoundError:
                 self._insist_on_folder()
                 return None
+            except OSError as error:
+                raise streams.translate(error, f"The file {self._sidecar(name)}") from error
             with file:
                 return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
 
