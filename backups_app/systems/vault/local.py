@@ -21,6 +21,7 @@ from backups_app.systems.vault.location import (
     Location,
     MissingCopy,
     NameTaken,
+    NoDescription,
     OnBytes,
     Stored,
     StoredFile,
@@ -341,13 +342,13 @@ def unequal_copy(subject: str, name: str, expected: Stored, found: Stored) -> St
 
 
 def decoded_sidecar(data: bytes, name: str) -> str:
-    """The text of a sidecar; StorageProblem when it is not text, or far too large."""
+    """The text of a sidecar; NoDescription when it is not text, or far too large."""
     if len(data) > MAX_SIDECAR_BYTES:
-        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is too large to be a backup's description.")
+        raise NoDescription(f"The file {name}{SIDECAR_SUFFIX} is too large to be a backup's description.")
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise StorageProblem(f"The file {name}{SIDECAR_SUFFIX} is not text.", detail=str(error)) from error
+        raise NoDescription(f"The file {name}{SIDECAR_SUFFIX} is not text.", detail=str(error)) from error
 
 
 @contextmanager
