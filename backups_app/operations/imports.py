@@ -198,13 +198,15 @@ def _read(journal: Journal, candidate: Candidate, places: Places) -> _Lying:
             told = sidecars.facts_beside(location, candidate.name, found)
             if told is not None:
                 lying.told[location.alias] = told
-        except BadBackup as misfit:
-            lying.misfits.append(misfit.message)
-            journal.warn(say("In {location}: {problem}", location=location.alias, problem=misfit.message))
         except EnvironmentProblem as problem:
+            # Without what its description says it would be taken for less than it is, and that overwritten.
+            lying.found.pop(location.alias, None)
             trouble = problem
             journal.warn(problem.message, location=location.alias)
             places.ask_again(location.alias)
+        except BadBackup as misfit:
+            lying.misfits.append(misfit.message)
+            journal.warn(say("In {location}: {problem}", location=location.alias, problem=misfit.message))
     if not lying.found:
         away = [places.down[alias] for alias in candidate.places if alias in places.down]
         gone = away[0] if away else say("{name} is no longer there.", name=candidate.name)

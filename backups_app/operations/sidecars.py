@@ -89,14 +89,16 @@ def facts_beside(location: vault.Location, name: str, found: vault.Stored) -> di
     BadBackup, in a sentence, when it belongs to another file or cannot be understood; EnvironmentProblem
     when the location cannot be read.
     """
-    text = location.read_text(name)
-    if text is None:
-        return None
     try:
+        text = location.read_text(name)
+        if text is None:
+            return None
         told = _parsed(text)
         if (told.get("name"), told.get("size"), told.get("sha256")) != (name, found.size, found.sha256):
             raise BadBackup(say("The description beside {name} belongs to another file.", name=name))
         return _facts_of(told)
+    except vault.NoDescription as problem:
+        raise BadBackup(problem.message, detail=problem.detail) from problem
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadBackup(
             say("The description beside {name} cannot be understood.", name=name),

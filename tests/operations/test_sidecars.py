@@ -120,8 +120,16 @@ def test_one_of_another_file_is_one_sentence(tmp_path: Path, told: dict[str, Any
 
 
 def test_one_of_more_than_4_mb_is_not_read(tmp_path: Path) -> None:
-    with pytest.raises(StorageProblem, match="is too large to be a backup's description"):
+    with pytest.raises(BadBackup, match="is too large to be a backup's description"):
         facts(tmp_path, FACTS | {"more": "x" * 4 * 1024 * 1024})
+
+
+def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text(json.dumps(FACTS))
+    (tmp_path / f"{NAME}.json").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(StorageProblem, match=rf"{NAME}\.json cannot be used: it is a symbolic link"):
+        sidecars.facts_beside(LocalLocation("working", tmp_path), NAME, FOUND)
 
 
 def test_a_proof_of_a_time_that_lies_ahead_is_none(tmp_path: Path) -> None:
@@ -164,6 +172,27 @@ def test_a_bad_description_keeps_neither_the_other_files_out_nor_its_own_from_be
     adopted = Backup.objects.get(name=bad.name)
     assert (adopted.state, adopted.manifest) == ("unvalidated", None)
     assert "It may be damaged: prove it before you rely on it." in adopted.warnings[0]
+
+
+def test_where_a_description_cannot_be_read_now_its_file_waits_for_the_next_import(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = one_folder.backup()
+    before = (one_folder.working / f"{backup.name}.json").read_text()
+    forget_everything()
+    with monkeypatch.context() as patch:
+
+        def break_off(*_words: object) -> None:
+            raise StorageProblem("The connection broke off.")
+
+        patch.setattr(LocalLocation, "read_text", break_off)
+        first = one_folder.import_found()
+    second = one_folder.import_found()
+
+    assert (first.result["unread"], first.result["adopted"]) == ([backup.name], [])
+    assert (one_folder.working / f"{backup.name}.json").read_text() == before
+    assert second.result["adopted"] == [backup.name]
+    assert Backup.objects.get().manifest == backup.manifest
 
 
 def test_what_a_validation_finds_stands_in_the_description(one_folder: Site) -> None:

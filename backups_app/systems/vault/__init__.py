@@ -12,6 +12,7 @@ from backups_app.systems.vault.location import (
     Location,
     MissingCopy,
     NameTaken,
+    NoDescription,
     Stored,
     StoredFile,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "MissingCopy",
     "NameTaken",
     "Naming",
+    "NoDescription",
     "Stored",
     "StoredFile",
     "WorkingFile",

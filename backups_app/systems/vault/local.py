@@ -19,6 +19,7 @@ from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
 from backups_app.errors import NotConfigured, StorageProblem
 from backups_app.sentences import say
 from backups_app.systems.vault import bounded, streams
+from backups_app.systems.vault.faults import MAX_SIDECAR_BYTES, decoded_sidecar, unequal_copy
 from backups_app.systems.vault.location import (
     Location,
     MissingCopy,
@@ -37,8 +38,6 @@ from backups_app.systems.vault.names import (
     name_behind,
 )
 from backups_app.systems.waiting import Watch, no_watch
-
-MAX_SIDECAR_BYTES = 4 * 1024 * 1024
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,14 +162,14 @@ class LocalLocation:
     ) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
             with self._opened(name) as reader, streams.os_errors(say("The file {path}", path=target)):
-                return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+                return streams.copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
         return self._reading(work, watch, on_bytes)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
             with self._opened(name) as reader, self._errors():
-                _forget_cached_pages(reader.fileno())
+                streams.forget_cached_pages(reader.fileno())
                 return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
 
         return self._reading(work, watch, on_bytes)
@@ -207,6 +206,8 @@ class LocalLocation:
             except FileNotFoundError:
                 self._insist_on_folder()
                 return None
+            except OSError as error:
+                raise streams.translate(error, say("The file {path}", path=self._sidecar(name))) from error
             with file:
                 return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
 
@@ -275,7 +276,7 @@ class LocalLocation:
             with streams.create(temporary) as writer:
                 written = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
                 streams.flush_to_disk(writer)
-                _forget_cached_pages(writer.fileno())
+                streams.forget_cached_pages(writer.fileno())
             self._insist_on_equal_copy(name, temporary, written, watch=watch, on_bytes=on_bytes)
             yield temporary, written
 
@@ -394,50 +395,6 @@ def working_file(location: Location, name: str) -> Iterator[WorkingFile]:
         yield working
 
 
-def copy_to_new_file(reader: BinaryIO, target: Path, *, watch: Watch, on_bytes: OnBytes) -> Stored:
-    """Write all of ``reader`` to a new file of mode 0600 and flush it; the file is gone when that fails."""
-    writer = streams.create(target)
-    try:
-        with writer:
-            moved = streams.move(reader, writer, watch=watch, on_bytes=on_bytes)
-            streams.flush_to_disk(writer)
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-    return moved
-
-
-def unequal_copy(subject: str, name: str, expected: Stored, found: Stored) -> StorageProblem:
-    """The error for a copy that reads back differently."""
-    return StorageProblem(
-        say(
-            "{subject} does not give back what was written for {name}: the copy was removed; check the disk.",
-            subject=subject,
-            name=name,
-        ),
-        detail=f"written: {expected.size} bytes, {expected.sha256}; "
-        f"read back: {found.size} bytes, {found.sha256}",
-    )
-
-
-def decoded_sidecar(data: bytes, name: str) -> str:
-    """The text of a sidecar; StorageProblem when it is not text, or far too large."""
-    if len(data) > MAX_SIDECAR_BYTES:
-        raise StorageProblem(
-            say(
-                "The file {name} is too large to be a backup's description.",
-                name=name + SIDECAR_SUFFIX,
-            )
-        )
-    try:
-        return data.decode()
-    except UnicodeDecodeError as error:
-        raise StorageProblem(
-            say("The file {name} is not text.", name=name + SIDECAR_SUFFIX),
-            detail=str(error),
-        ) from error
-
-
 @contextmanager
 def _removed_unless_renamed(temporary: Path) -> Iterator[None]:
     try:
@@ -460,9 +417,3 @@ def _unlink(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def _forget_cached_pages(descriptor: int) -> None:
-    """So that reading back asks the disk, not the memory that was just written from."""
-    with suppress(OSError):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

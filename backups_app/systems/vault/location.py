@@ -26,6 +26,10 @@ class NameTaken(StorageProblem):
     """The location already holds a file of that name; it was left as it is."""
 
 
+class NoDescription(StorageProblem):
+    """What lies beside a file can be read, but is no text, or far too large."""
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """One backup file that lies in a location; size in bytes, ``modified`` in UTC."""

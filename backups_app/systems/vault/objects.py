@@ -18,12 +18,7 @@ from storages.backends.s3 import S3Storage
 
 from backups_app.sentences import say
 from backups_app.systems.vault import streams
-from backups_app.systems.vault.local import (
-    MAX_SIDECAR_BYTES,
-    copy_to_new_file,
-    decoded_sidecar,
-    unequal_copy,
-)
+from backups_app.systems.vault.faults import MAX_SIDECAR_BYTES, decoded_sidecar, unequal_copy
 from backups_app.systems.vault.location import (
     Credentials,
     MissingCopy,
@@ -159,7 +154,7 @@ class ObjectLocation:
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         with self._opened(name, watch) as reader, streams.os_errors(say("The file {path}", path=target)):
-            return copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
+            return streams.copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
         with self._opened(name, watch) as reader:

@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +69,19 @@ def move(source: BinaryIO, target: BinaryIO | None, *, watch: Watch, on_bytes: O
         on_bytes(len(chunk))
 
 
+def copy_to_new_file(reader: BinaryIO, target: Path, *, watch: Watch, on_bytes: OnBytes) -> Stored:
+    """Write all of ``reader`` to a new file of mode 0600 and flush it; the file is gone when that fails."""
+    writer = create(target)
+    try:
+        with writer:
+            moved = move(reader, writer, watch=watch, on_bytes=on_bytes)
+            flush_to_disk(writer)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return moved
+
+
 def open_to_read(path: Path) -> BinaryIO:
     """Open a regular file without following a symbolic link in its place."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -100,6 +113,12 @@ def flush_path_to_disk(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def forget_cached_pages(descriptor: int) -> None:
+    """So that reading back asks the disk, not the memory that was just written from."""
+    with suppress(OSError):
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 @contextmanager
