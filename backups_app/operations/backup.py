@@ -106,7 +106,8 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         journal.confirm()
         path = _name_and_record(file, backup, working)
     if origin == Backup.Origin.SAFETY:
-        journal.consequence += f" The safety backup {name} was made and is kept."
+        kept = say("The safety backup {name} was made and is kept.", name=name)
+        journal.consequence = f"{journal.consequence} {kept}"
     else:
         journal.consequence = say("The backup {name} was made and is kept.", name=name)
         journal.result |= {"backup": name, "rows": backup.rows, "size": backup.size}

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from backups_app import config
-from backups_app.errors import BadBackup, QradminError, ServerUnavailable
+from backups_app.errors import BadBackup, MissingClient, QradminError, ServerUnavailable
 from backups_app.models import Backup
 from backups_app.operations import copies, stages
 from backups_app.operations.journal import Journal
@@ -60,7 +60,7 @@ def staged_copy(
         major = databases.facts(server).major
         restorer = clients.for_restore(major, config.client_folders())
     with copies.intact_copy(journal, backup) as path:
-        archive.inspect(restorer, path, watch=journal.watch)
+        _insist_on_readable(journal, restorer, path)
         name = staging_name(server.database, journal.operation.pk, purpose)
         target = server.at(name)
         journal.will_leave("database", name, is_drill=is_drill)
@@ -100,6 +100,26 @@ def manifest_of(journal: Journal, server: Server, *, like: Manifest | None = Non
     name = journal.operation.application_name
     with followed(journal, server) as watch:
         return manifest.take_of(server, application_name=name, like=like, watch=watch)
+
+
+def _insist_on_readable(journal: Journal, restorer: clients.Client, path: Path) -> None:
+    """Only the server's own version of pg_restore can restore into it, whatever others are installed."""
+    try:
+        archive.inspect(restorer, path, watch=journal.watch)
+    except MissingClient as error:
+        newest = clients.newest_restore(config.client_folders())
+        if newest.major <= restorer.major:
+            raise
+        archive.inspect(newest, path, watch=journal.watch)
+        raise MissingClient(
+            say(
+                "{name} was made by a newer pg_dump than PostgreSQL {major} can be restored with:"
+                " restore it on a server of the version that made it.",
+                name=path.name,
+                major=restorer.major,
+            ),
+            detail=error.detail,
+        ) from error
 
 
 def _restore(

@@ -30,9 +30,9 @@ OLD = "qrdb_20250101_030405.sql"
 SAFETY = "qrdb_20250102_030405_before_restore.sql"
 
 
-def old_dump(site: Site, file: Path, *more: str, database: str = "qrdb") -> Path:
+def old_dump(site: Site, file: Path, *more: str, database: str = "qrdb", major: int = 16) -> Path:
     """A file as the old scripts made it."""
-    program = clients.for_dump(16).path
+    program = clients.for_dump(major).path
     subprocess.run(
         [program, "--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces", *more, "-f", file],
         env=environment(site.server.at(database), "tests"),
@@ -176,6 +176,21 @@ def test_a_backup_of_something_else_is_left_alone(site: Site) -> None:
     operation = site.import_found()
 
     assert "holds no rows of the table alembic_version" in operation.result["refused"][0]["why"]
+
+
+def test_an_archive_that_only_a_newer_client_reads_is_adopted_and_its_restore_says_why_not(
+    one_folder: Site,
+) -> None:
+    old_dump(one_folder, one_folder.working / OLD, major=18)
+
+    assert one_folder.import_found().result["adopted"] == [OLD]
+    restored = one_folder.restore(Backup.objects.get())
+
+    assert (restored.state, restored.blame) == ("failed", "environment")
+    assert restored.error.startswith(
+        f"{OLD} was made by a newer pg_dump than PostgreSQL 16 can be restored with:"
+        " restore it on a server of the version that made it."
+    )
 
 
 def test_an_owner_with_blanks_and_quotes_in_its_name_hinders_nothing(
