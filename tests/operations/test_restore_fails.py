@@ -217,13 +217,15 @@ def test_when_the_safety_backup_takes_too_long(one_folder: Site, settings: Setti
     assert Backup.objects.count() == 1
 
 
-def test_a_failure_after_the_safety_backup_tells_that_it_is_kept(one_folder: Site, at_step: Any) -> None:
+def test_a_failure_after_the_safety_backup_tells_that_it_is_kept(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backup = one_folder.backup()
 
-    def fail(_: Journal) -> None:
+    def fail(*_: object) -> None:
         raise ServerUnavailable("The server went away.")
 
-    at_step("Swap the databases", fail)
+    monkeypatch.setattr("backups_app.operations.api.stop_for", fail)
 
     with every_row_stays(one_folder) as done:
         done.append(one_folder.restore(backup))
