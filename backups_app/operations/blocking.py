@@ -70,7 +70,7 @@ def end_blocking_sessions(journal: Journal) -> None:
     if blocked is None:
         raise Refused(say("The operation that was held up is not known."))
     chosen = {int(pid) for pid in parameters.get("pids", [])}
-    with journal.stage("Look who blocks"):
+    with journal.stage(say("Look who blocks")):
         blockers = [one for one in blockers_of(blocked) if one.session.pid in chosen and one.is_endable]
     for blocker in blockers:
         journal.note(
@@ -120,7 +120,7 @@ def request_parameters(operation: Operation, pids: Iterable[int]) -> dict[str, A
 def _end(journal: Journal, blockers: list[Blocker]) -> dict[int, bool]:
     server = config.managed_database()
     pids = [one.session.pid for one in blockers]
-    with journal.stage("End the sessions"):
+    with journal.stage(say("End the sessions")):
         told = activity.end_these(server, pids)
         journal.consequence = say("These sessions were told to end: {names}.", names=_named(pids))
         deadline = time.monotonic() + GONE_SECONDS

@@ -53,7 +53,7 @@ class Places:
         self._locations = {place.alias: place for place in locations or config.locations()}
         self.down: dict[str, str] = {}
         self.files: dict[str, list[vault.StoredFile]] = {}
-        with journal.stage("See which locations answer"):
+        with journal.stage(say("See which locations answer")):
             for alias in self._locations:
                 self.ask_again(alias)
 

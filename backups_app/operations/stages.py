@@ -8,27 +8,27 @@ from backups_app import config
 from backups_app.models import Operation
 from backups_app.sentences import say
 
-RECORD_STATE = "Record the present state"
-FIND_PG_RESTORE = "Look for a fitting pg_restore"
-FIND_COPY = "Find an intact copy"
-CREATE_DATABASE = "Create a fresh database"
-RESTORE_INTO_IT = "Restore into it"
-COLLECT_STATISTICS = "Collect the planner's statistics"
-COMPARE_ROWS = "Compare every row and checksum"
-CHECK_RESTORED = "Check the restored copy as a live database"
-CHECK_ROOM = "Check server, client program and room"
-DUMP = "Dump and count in one snapshot"
-READ_ARCHIVE = "Read the whole archive"
-COUNT_REPLACED = "Count the rows of the replaced database"
-CHECK_REPLACED = "Check the replaced database as a live database"
-CHECK_WAY_BACK = "Check that the API can be started again"
-STOP_API = "Stop the API"
-SWAP = "Swap the databases"
-SWAP_BACK = "Swap back"
-CHECK_BEFORE_START = "Check the database before the API starts"
-START_API = "Start the API and wait until it is healthy"
-COMPARE_BEFORE_AFTER = "Compare before with after"
-CLEAN_UP = "Remove what is no longer needed"
+RECORD_STATE = say("Record the present state")
+FIND_PG_RESTORE = say("Look for a fitting pg_restore")
+FIND_COPY = say("Find an intact copy")
+CREATE_DATABASE = say("Create a fresh database")
+RESTORE_INTO_IT = say("Restore into it")
+COLLECT_STATISTICS = say("Collect the planner's statistics")
+COMPARE_ROWS = say("Compare every row and checksum")
+CHECK_RESTORED = say("Check the restored copy as a live database")
+CHECK_ROOM = say("Check server, client program and room")
+DUMP = say("Dump and count in one snapshot")
+READ_ARCHIVE = say("Read the whole archive")
+COUNT_REPLACED = say("Count the rows of the replaced database")
+CHECK_REPLACED = say("Check the replaced database as a live database")
+CHECK_WAY_BACK = say("Check that the API can be started again")
+STOP_API = say("Stop the API")
+SWAP = say("Swap the databases")
+SWAP_BACK = say("Swap back")
+CHECK_BEFORE_START = say("Check the database before the API starts")
+START_API = say("Start the API and wait until it is healthy")
+COMPARE_BEFORE_AFTER = say("Compare before with after")
+CLEAN_UP = say("Remove what is no longer needed")
 
 BACKUP = (CHECK_ROOM, DUMP, READ_ARCHIVE)
 

@@ -51,7 +51,7 @@ def validate_trial(journal: Journal) -> None:
     trial = _trial_of(journal)
     journal.consequence = say("The database was only read.")
     server = config.managed_database().at(name_of(trial))
-    with journal.stage("Check the trial database"):
+    with journal.stage(say("Check the trial database")):
         checks = validation.checks_of(journal, server)
     validation.insist_on_healthy(checks)
 
@@ -61,7 +61,7 @@ def drop_trial(journal: Journal) -> None:
     trial = _trial_of(journal)
     name = name_of(trial)
     journal.consequence = UNTOUCHED
-    with journal.stage("Drop the trial database"):
+    with journal.stage(say("Drop the trial database")):
         databases.drop(config.managed_database(), name)
     forget(trial)
     journal.result["database"] = name

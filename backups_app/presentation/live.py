@@ -14,8 +14,9 @@ from backups_app.errors import QradminError
 from backups_app.models import Operation
 from backups_app.operations import blocking, liveness, stages
 from backups_app.operations.blocking import Blocker
-from backups_app.presentation import trail, words
+from backups_app.presentation import words
 from backups_app.presentation.numbers import whole
+from backups_app.presentation.retelling import in_words
 
 Kind = Operation.Kind
 
@@ -61,7 +62,7 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
                 "level": step.level,
                 "level_text": "" if step.level == "info" else step.get_level_display(),
                 "at": {"local": f"{timezone.localtime(step.at):%H:%M:%S}", "utc": step.at.isoformat()},
-                "what": trail.in_words(step.what),
+                "what": in_words(step.what),
                 "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
             }
             for step in steps
@@ -108,7 +109,7 @@ def step_text(operation: Operation) -> str:
     if operation.state == Operation.State.QUEUED:
         return _("Waiting for a worker")
     if operation.current_step:
-        return trail.in_words(operation.current_step)
+        return in_words(operation.current_step)
     return _("On to the next step") if operation.steps.exists() else _("Starting")
 
 
@@ -118,7 +119,7 @@ def stages_ahead(operation: Operation) -> list[str]:
         return []
     told = {operation.current_step, *operation.steps.values_list("what", flat=True)}
     try:
-        return [trail.in_words(name) for name in stages.ahead(operation, told)]
+        return [in_words(name) for name in stages.ahead(operation, told)]
     except QradminError:  # a setting is wrong, which the operation itself will say
         return []
 

@@ -89,6 +89,12 @@ def badge(state: State) -> SafeString:
     return format_html('<span class="state state-{}">{}</span>', state.tone, state.text)
 
 
+def outcome(code: str) -> str:
+    """What came of a check of the database."""
+    known = {"passed": _("passed"), "warning": _("warning"), "failed": _("failed"), "skipped": _("skipped")}
+    return known.get(code, code)
+
+
 def at_underscores(name: str) -> SafeString:
     """A name that is better broken behind an underscore than anywhere else, where there is little room."""
     return mark_safe(escape(name).replace("_", "_<wbr>"))  # noqa: S308 - escaped before

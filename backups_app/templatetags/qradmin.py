@@ -7,7 +7,7 @@ from typing import Any
 
 from django import template
 
-from backups_app.presentation import trail, words
+from backups_app.presentation import retelling, words
 
 register = template.Library()
 
@@ -17,7 +17,8 @@ register.filter("age", words.age)
 register.filter("duration", words.duration)
 register.filter("size", words.size)
 register.filter("number", words.number)
-register.filter("in_words", trail.in_words)
+register.filter("in_words", retelling.in_words)
+register.filter("outcome", words.outcome)
 register.filter("amount_done", words.amount_done)
 register.filter("at_joints", words.at_joints)
 register.filter("at_underscores", words.at_underscores)

@@ -15,7 +15,6 @@ import django
 import pytest
 
 from backups_app.admin.stock_texts import STOCK_TEXTS
-from backups_app.presentation import trail
 from tests.interface.conftest import Log_in, make_backup, make_operation
 from tests.real_world import need
 
@@ -116,14 +115,3 @@ def test_ages_and_the_trail_speak_german_too(log_in: Log_in) -> None:
 
     assert "vor 3\xa0Stunden" in detail
     assert "Das ganze Archiv lesen" in steps
-
-
-@pytest.mark.parametrize("phrase", [*trail.STAGES, *trail.NOTES, *trail.CHECKS])
-def test_the_trails_phrases_are_those_that_are_written(phrase: str) -> None:
-    written = "".join(
-        file.read_text()
-        for folder in ("operations", "systems")
-        for file in (ROOT / "backups_app" / folder).rglob("*.py")
-    )
-
-    assert f'"{phrase}"' in written

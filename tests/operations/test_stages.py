@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.utils import translation
 
 from backups_app import tasks
 from backups_app.models import Operation
 from backups_app.operations import api as lifecycle
 from backups_app.operations import stages
 from backups_app.operations.journal import Journal
-from backups_app.presentation import trail
+from backups_app.presentation.retelling import in_words
 from tests.operations.fake_api import FakeApi
 from tests.operations.site import WHO, Site, change_bytes
 
@@ -86,7 +87,8 @@ def test_the_stages_ahead_are_those_of_a_real_run(
 
     assert done.state == "succeeded", done.error
     assert gone_through == foreseen
-    assert set(foreseen) <= {*trail.STAGES, "Copy to second", "Run alembic upgrade head"}
+    with translation.override("de"):
+        assert not [stage for stage in foreseen if in_words(stage) == stage]
 
 
 def test_only_what_follows_the_last_stage_is_ahead(site: Site) -> None:
