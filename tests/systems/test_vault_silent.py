@@ -143,3 +143,16 @@ def test_a_silent_folder_does_not_keep_the_locations_from_being_known(
 
     assert [spec.alias for spec in found] == ["nas", "offsite"]
     assert time.monotonic() - began < 10
+
+
+def test_whether_a_file_is_wanted_is_asked_where_the_records_are_open(nas: LocalLocation) -> None:
+    """A connection to the site's database belongs to one thread."""
+    (nas.folder / f".{NAME}.0123abcd.part").write_bytes(b"half")
+    asked_in: list[threading.Thread] = []
+
+    def is_wanted(_name: str) -> bool:
+        asked_in.append(threading.current_thread())
+        return True
+
+    assert nas.sweep_temporary(-5, is_wanted=is_wanted) == [f".{NAME}.0123abcd.part"]
+    assert asked_in == [threading.current_thread()]

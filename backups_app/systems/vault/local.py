@@ -211,15 +211,23 @@ class LocalLocation:
             with file:
                 return decoded_sidecar(file.read(MAX_SIDECAR_BYTES + 1), name)
 
-    @_in_time
     def sweep_temporary(
         self, older_than_seconds: float, *, is_wanted: Callable[[str], bool] = any_name
     ) -> list[str]:
-        before = time.time() - older_than_seconds
+        old = self._left_before(time.time() - older_than_seconds)
+        return self._unlinked([name for name in old if is_wanted(name_behind(name) or "")])
+
+    @_in_time
+    def _left_before(self, moment: float) -> list[str]:
         with self._errors(), os.scandir(self.folder) as entries:
-            old = [entry for entry in entries if name_behind(entry.name) and _is_old_file(entry, before)]
-            ours = [entry for entry in old if is_wanted(name_behind(entry.name) or "")]
-            return sorted(entry.name for entry in ours if _unlink(Path(entry)))
+            return sorted(
+                entry.name for entry in entries if name_behind(entry.name) and _is_old_file(entry, moment)
+            )
+
+    @_in_time
+    def _unlinked(self, names: list[str]) -> list[str]:
+        with self._errors():
+            return [name for name in names if _unlink(self.folder / name)]
 
     @contextmanager
     def working_file(self, name: str) -> Iterator[WorkingFile]:
