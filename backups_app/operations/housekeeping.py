@@ -271,7 +271,7 @@ def sweep_temporary_files() -> None:
             continue
         try:
             gone = location.sweep_temporary(ABANDONED_FILE_SECONDS, is_wanted=_is_nobodys)
-            gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_of_a_known_backup)
+            gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_left_of_a_known_backup)
         except QradminError as error:
             _not_swept_before[location.alias] = time.monotonic() + SWEEP_PAUSE_SECONDS
             log.warning("%s was not swept: %s", location.alias, error.message)
@@ -292,8 +292,12 @@ def _is_nobodys(_name: str) -> bool:
     return not Operation.objects.running().exists()
 
 
+def _is_left_of_a_known_backup(name: str) -> bool:
+    return _is_nobodys(name) and _is_of_a_known_backup(name)
+
+
 def _is_of_a_known_backup(name: str) -> bool:
-    return _is_nobodys(name) and Backup.objects.filter(name=name).exists()
+    return Backup.objects.filter(name=name).exists()
 
 
 def expire_overdue() -> None:

@@ -119,6 +119,17 @@ def test_the_half_file_of_a_dead_backup_goes_and_a_recorded_one_stays(one_folder
     assert one_folder.files() == {backup.name, f"{backup.name}.json"}
 
 
+def test_a_recorded_backup_stays_while_something_else_runs(one_folder: Site) -> None:
+    backup = one_folder.backup()
+    left = [{"what": "file", "name": backup.name, "location": "working"}]
+    Operation.objects.filter(pk=backup.operation_id).update(leftovers=left)
+    Operation.objects.claim(tasks.request_backup(**WHO).pk, host="elsewhere", pid=1)
+
+    housekeeping.keep_house()
+
+    assert one_folder.files() == {backup.name, f"{backup.name}.json"}
+
+
 @pytest.mark.parametrize(("hours", "stays"), [(1, True), (25, False)])
 def test_what_may_be_another_sites_unfinished_work_goes_after_a_day_alone(
     one_folder: Site, hours: int, stays: bool
