@@ -295,10 +295,6 @@ class Operation(Kept):
         return self.state in self.ACTIVE
 
     @property
-    def is_cancellable(self) -> bool:
-        return self.is_active and not self.is_past_cancelling and self.cancel_requested_at is None
-
-    @property
     def duration(self) -> timedelta | None:
         """From start to end, or to now; None before the start."""
         if self.started_at is None:

@@ -295,8 +295,10 @@ def stop_api(journal: Journal) -> None:
     """
     api = config.api()
     insist_on_managed(api)
-    _forgive_others(journal.operation, "The API was stopped by hand: it is not started again from here.")
-    journal.consequence = "Whether the API runs is shown on the overview; nobody starts it by himself now."
+    _forgive_others(journal.operation, say("The API was stopped by hand: it is not started again from here."))
+    journal.consequence = say(
+        "Whether the API runs is shown on the overview; nobody starts it by himself now."
+    )
     if api.state().running:
         with journal.stage(stages.STOP_API):
             api.stop(journal.watch)
@@ -325,7 +327,7 @@ def start_api(journal: Journal) -> None:
 def migrate_database(journal: Journal) -> None:
     """The operation: run the migrations in the API's container and validate the database after them."""
     _insist_on_fitting_structure()
-    journal.consequence = "See the output in the trail for what the migrations did."
+    journal.consequence = say("See the output in the trail for what the migrations did.")
     run_migrations(journal, config.api())
     validation.validate_database(journal)
 

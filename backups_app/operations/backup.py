@@ -183,7 +183,7 @@ def _insist_on_success(finished: Finished, server: Server, program: str) -> None
         return
     problem = program_problem(finished.stderr, server)
     if problem is None:
-        what = error_line(finished.stderr) or f"status {finished.returncode}"
+        what = error_line(finished.stderr) or say("status {status}", status=finished.returncode)
         told = say("{program} failed: {what}", program=program, what=what)
         problem = ProgramFailed(told, detail=finished.stderr)
     raise problem

@@ -53,7 +53,7 @@ def check_copies(journal: Journal) -> None:
 
     BadBackup when a backup has no intact copy left.
     """
-    journal.consequence = "Intact copies were only read."
+    journal.consequence = say("Intact copies were only read.")
     only_pending = bool(journal.operation.parameters.get("only_pending"))
     places = Places(journal)
     findings = Findings()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Refused
+from backups_app.errors import BadBackup, QradminError, Refused
 from backups_app.models import Backup, Operation
 from backups_app.operations.copies import difference
 from backups_app.sentences import say
 from backups_app.systems import vault
+
+PATIENCE_SECONDS = 5.0  # a page waits for no location for longer
 
 
 def why_not(backup: Backup) -> str:
@@ -52,7 +55,7 @@ def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
         if location.alias not in aliases:
             continue
         try:
-            return _open(backup, location), location.alias
+            return _open(backup, vault.hurried(location, PATIENCE_SECONDS)), location.alias
         except QradminError as error:
             trouble = error
     raise trouble or BadBackup(
@@ -61,22 +64,12 @@ def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
 
 
 def _open(backup: Backup, location: vault.Location) -> BinaryIO:
-    path = location.local_path(backup.name) if location.is_local else None
-    if path is None:
+    if not isinstance(location, vault.LocalLocation):
         return _fetched(backup, location)
-    try:
-        opened = path.open("rb")
-    except OSError as error:
-        raise EnvironmentProblem(
-            say(
-                "The copy in {location} cannot be read: {reason}.",
-                location=location.alias,
-                reason=error.strerror,
-            )
-        ) from error
-    if path.stat().st_size != backup.size:
+    opened = location.open(backup.name)
+    found = os.fstat(opened.fileno()).st_size
+    if found != backup.size:
         opened.close()
-        found = path.stat().st_size
         raise BadBackup(
             say("The copy in {location} differs from its record in its size.", location=location.alias),
             detail=say("Expected: {size} bytes. Found: {found} bytes.", size=backup.size, found=found),

@@ -29,7 +29,7 @@ from backups_app.systems.postgres import activity, databases
 
 UNUSED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
-SWEEP_PAUSE_SECONDS = 1800.0
+LEFT_ALONE_SECONDS = 1800.0
 SUSPICIOUS_FOR = timedelta(seconds=15)
 LOOK_AGAIN_SECONDS = 5.0
 HELD_FOR = timedelta(seconds=30)
@@ -41,8 +41,8 @@ log = logging.getLogger(__name__)
 # The operations that the last look of `rescue` found silent, each with its last sign of life, and since
 # when that has been the last one, by a clock that nobody sets.
 _suspects: dict[tuple[int, datetime | None], float] = {}
-# Alias -> when this process asks a location again that did not answer a sweep.
-_not_swept_before: dict[str, float] = {}
+# Alias -> when this process cleans up again in a location that did not answer.
+_left_alone_until: dict[str, float] = {}
 
 
 class Aftermath:
@@ -144,9 +144,14 @@ def clean_up_leftovers() -> None:
     for operation in Operation.objects.exclude(state__in=Operation.ACTIVE).exclude(leftovers=[]):
         _end_sessions(operation)
         for leftover in [one for one in operation.leftovers if not trial.is_kept(one)]:
+            alias = str(leftover.get("location", ""))
+            if _is_left_alone(alias):
+                continue
             try:
                 _clean_up(operation, leftover)
             except QradminError as error:
+                if isinstance(error, vault.ConnectionBroken):
+                    _leave_alone(alias)
                 what = say("{name} is still there: {problem}", name=leftover["name"], problem=error.message)
                 log_note(operation, what, level="warning", step="Clean up")
                 continue
@@ -267,17 +272,25 @@ def sweep_temporary_files() -> None:
     A location that did not answer is left alone for a while.
     """
     for location in config.locations():
-        if time.monotonic() < _not_swept_before.get(location.alias, 0):
+        if _is_left_alone(location.alias):
             continue
         try:
             gone = location.sweep_temporary(ABANDONED_FILE_SECONDS, is_wanted=_is_nobodys)
             gone += location.sweep_temporary(UNUSED_FILE_SECONDS, is_wanted=_is_left_of_a_known_backup)
         except QradminError as error:
-            _not_swept_before[location.alias] = time.monotonic() + SWEEP_PAUSE_SECONDS
+            _leave_alone(location.alias)
             log.warning("%s was not swept: %s", location.alias, error.message)
             continue
         for name in gone:
             log.info("Removed the temporary file %s in %s", name, location.alias)
+
+
+def _is_left_alone(alias: str) -> bool:
+    return time.monotonic() < _left_alone_until.get(alias, 0)
+
+
+def _leave_alone(alias: str) -> None:
+    _left_alone_until[alias] = time.monotonic() + LEFT_ALONE_SECONDS
 
 
 def sweep_scratch_folders() -> None:

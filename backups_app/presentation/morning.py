@@ -215,6 +215,9 @@ def _copies(now: Standing) -> _Verdict:
         return Severity.WARNING, " ".join([_last_failed(check), *away]), *_steps(check)
     if away:
         return Severity.WARNING, " ".join(away), *way_out
+    if now.copies.elsewhere:
+        text = _("Copies lie in %(places)s, no longer named in BACKUP_LOCATIONS: nobody looks after them.")
+        return Severity.WARNING, text % {"places": ", ".join(now.copies.elsewhere)}
     if now.newest is not None and len(now.rooms) == 1:
         return Severity.WARNING, _(
             "Every backup lies in one place alone, and is lost with it:"

@@ -34,12 +34,14 @@ TELLING = (
 
 @dataclass(frozen=True)
 class Copies:
-    """The copies of all backups that are not removed."""
+    """The copies of all backups that are not removed; ``elsewhere``: the locations of some that are no
+    longer configured."""
 
     bytes: int
     damaged: int
     unreadable: int
     waiting: int
+    elsewhere: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def standing() -> Standing:
     current = objects.filter(pk__in=active.union(owing)).select_related("backup")
     current = current.order_by("-state", "created_at")[:6]
     restores = _restores()
+    rooms = surroundings.space()
     return Standing(
         now=now,
         good=good,
@@ -110,7 +113,7 @@ def standing() -> Standing:
         ahead=ahead,
         is_good_stored=getattr(good, "is_stored", False),
         proven_at=getattr(newest, "last_proof", None),
-        copies=_copies(),
+        copies=_copies({room.alias for room in rooms}),
         active=[one for one in current if one.is_active],
         owing=next((one for one in current if not one.is_active), None),
         latest=_latest(*TELLING),
@@ -118,7 +121,7 @@ def standing() -> Standing:
         schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),
         restores=restores,
         ended_restore=next((one for one in restores if one.pk == one.last_ended), None),
-        rooms=surroundings.space(),
+        rooms=rooms,
         api=surroundings.api(),
     )
 
@@ -133,21 +136,23 @@ def _restores() -> list[Any]:
     return list(events.filter(wanted).annotate(last_ended=last_ended).select_related("operation"))
 
 
-def _copies() -> Copies:
+def _copies(known: set[str]) -> Copies:
     rows = (
         BackupCopy.objects.filter(state__in=[state for state in State if state != State.REMOVED])
         .filter(backup__removed_at=None)
         .order_by()
-        .values("state")
+        .values("location", "state")
         .annotate(count=Count("pk"), bytes=Sum("backup__size"))
     )
-    found = {row["state"]: row for row in rows}
+    found = list(rows)
 
     def count(*states: str) -> int:
-        return sum(found[state]["count"] for state in states if state in found)
+        return sum(row["count"] for row in found if row["state"] in states)
 
+    stored = [row for row in found if row["state"] == State.STORED]
     return Copies(
-        bytes=found[State.STORED]["bytes"] if State.STORED in found else 0,
+        bytes=sum(row["bytes"] for row in stored),
+        elsewhere=tuple(sorted({row["location"] for row in stored} - known)),
         damaged=count(State.MISSING, State.CORRUPT),
         unreadable=count(State.UNREADABLE),
         waiting=count(State.PENDING),

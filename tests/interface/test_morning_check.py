@@ -54,6 +54,17 @@ def test_backups_in_one_place_alone_are_a_warning(tmp_path: Path, settings: Any)
     assert found.message.startswith("Every backup lies in one place alone")
 
 
+def test_copies_in_a_location_that_was_taken_away_are_one_warning(in_order: Backup) -> None:
+    for alias in ("old", "older"):
+        BackupCopy.objects.create(backup=in_order, location=alias, state="stored")
+    BackupCopy.objects.create(backup=make_backup("qrdb_20260524_143022.sql"), location="old", state="stored")
+
+    found = findings()["copies"]
+
+    assert found.severity == Severity.WARNING
+    assert found.message.startswith("Copies lie in old, older, no longer named")
+
+
 def findings() -> dict[str, Finding]:
     return {finding.name: finding for finding in morning.judge(standing())}
 

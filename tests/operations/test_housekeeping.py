@@ -23,7 +23,7 @@ TOLD = housekeeping.NO_SIGN_OF_LIFE
 
 @pytest.fixture(autouse=True)
 def all_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "_not_swept_before", {})
+    monkeypatch.setattr(housekeeping, "_left_alone_until", {})
 
 
 def dead(operation: Operation, **changes: Any) -> Operation:
@@ -180,7 +180,7 @@ def test_a_location_that_does_not_answer_is_swept_again_later_only(
 
     housekeeping.sweep_temporary_files()
     assert ours.exists()
-    monkeypatch.setattr(housekeeping, "_not_swept_before", {"working": 0.0})
+    monkeypatch.setattr(housekeeping, "_left_alone_until", {"working": 0.0})
     housekeeping.sweep_temporary_files()
     assert not ours.exists()
 

@@ -50,6 +50,10 @@ def test_paths_file_urls_and_buckets_are_read_in_order() -> None:
         ("a=/x,b=/x/", "the same place"),
         ("a=/x,b=file:///x", "the same place"),
         ("a=s3://bucket/x,b=s3://bucket/x/", "the same place"),
+        (
+            "a=s3://b-1?endpoint_url=https://store.example,b=s3://b-1?endpoint_url=https://Store.Example:443/",
+            "the same place",
+        ),
         ("a=s3://", "s3://bucket/prefix"),
         ("a=s3://bucket/../x", "prefix"),
         ("a=s3://bucket?colour=red", "unknown option 'colour'"),

@@ -217,6 +217,22 @@ def test_a_copy_that_reads_back_differently_is_not_kept(
     assert held(location) == []
 
 
+def test_what_is_read_back_comes_from_the_disk(
+    location: LocalLocation, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory holds what was written, whatever the disk made of it."""
+    done: list[str] = []
+    flush, read = streams.flush_to_disk, streams.open_to_read
+    monkeypatch.setattr(streams, "flush_to_disk", lambda file: (done.append("flush"), flush(file)))
+    monkeypatch.setattr(os, "posix_fadvise", lambda *_: done.append("forget"))
+    monkeypatch.setattr(streams, "open_to_read", lambda path: (done.append("read"), read(path))[1])
+
+    location.store(source, NAME)
+    location.digest(NAME)
+
+    assert done == ["read", "flush", "forget", "read", "read", "forget"]
+
+
 def test_cancelled_work_leaves_no_half_file(location: LocalLocation, source: Path, tmp_path: Path) -> None:
     for calls in range(9):
         with pytest.raises(Cancelled):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
-from typing import BinaryIO, Concatenate, ParamSpec, TypeVar
+from typing import BinaryIO, Concatenate, ParamSpec, TypeVar, cast
 
 from backups_app.errors import NotConfigured, StorageProblem
 from backups_app.sentences import say
@@ -165,6 +166,15 @@ class LocalLocation:
                 return streams.copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
         return self._reading(work, watch, on_bytes)
+
+    @_in_time
+    def open(self, name: str) -> BinaryIO:
+        """The file, opened to be read in small pieces too; MissingCopy when it is not here."""
+        with self._errors():
+            path = self.local_path(name)
+            if path is None:
+                raise MissingCopy(say("{place} holds no file {name}.", place=self._subject, name=name))
+            return io.BufferedReader(cast("io.RawIOBase", streams.open_to_read(path)), streams.CHUNK)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
