@@ -43,6 +43,17 @@ def site_language() -> Iterator[None]:
     translation.activate(settings.LANGUAGE_CODE)
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """What a process remembers for a while would be another test's."""
+    from django.core.cache import cache
+
+    from backups_app.operations import housekeeping
+
+    cache.clear()
+    housekeeping._left_alone_until.clear()
+
+
 @pytest.fixture(scope="session")
 def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site's own database as `migrate` makes it, to be copied: that command takes seconds."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 
 from tests.interface.conftest import Log_in, make_backup, make_operation, make_restore
@@ -18,11 +16,8 @@ NOT_OFFERED = '<button type="button" class="act" disabled'
 
 
 @pytest.fixture(autouse=True)
-def no_container(settings: Any) -> Iterator[None]:
+def no_container(settings: Any) -> None:
     settings.API_CONTAINER = ""
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.mark.parametrize("address", ["", "backups_app/backup/", "runbooks/upgrade/"])

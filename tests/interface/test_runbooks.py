@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 
@@ -23,12 +21,9 @@ NOW = timezone.now()
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, settings: Any) -> Iterator[None]:
+def here(tmp_path: Path, settings: Any) -> None:
     settings.BACKUP_LOCATIONS = f"working={tmp_path}"
     settings.MANAGED_DATABASE_URL = "postgresql://qr_user:the-secret@127.0.0.1:1/qrdb"
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

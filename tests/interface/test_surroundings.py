@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from django.test import Client
 
 from backups_app.presentation import surroundings
@@ -17,12 +15,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def managed_api(settings: Any, tmp_path: Any) -> Iterator[None]:
+def managed_api(settings: Any, tmp_path: Any) -> None:
     settings.BACKUP_LOCATIONS = f"working={tmp_path}"
     settings.API_CONTAINER = "qr_generator_api"
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.mark.parametrize("path", ["/", "/runbooks/corruption/"])

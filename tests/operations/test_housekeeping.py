@@ -21,11 +21,6 @@ from tests.operations.site import WHO, Site
 TOLD = housekeeping.NO_SIGN_OF_LIFE
 
 
-@pytest.fixture(autouse=True)
-def all_are_swept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "_left_alone_until", {})
-
-
 def dead(operation: Operation, **changes: Any) -> Operation:
     """Claimed by a worker that has not been heard of for three minutes."""
     claimed = Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
