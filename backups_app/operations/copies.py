@@ -89,13 +89,13 @@ def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Pa
 
     A damaged or unreadable file stays until its replacement has been read back.
     """
-    stages = {
+    replacing = {
         BackupCopy.State.CORRUPT: say("Replace the damaged copy in {location}", location=location.alias),
         BackupCopy.State.UNREADABLE: say(
             "Replace the unreadable copy in {location}", location=location.alias
         ),
     }
-    stage = stages.get(BackupCopy.State(copy.state))
+    stage = replacing.get(BackupCopy.State(copy.state))
     if stage is None:
         store_copy(journal, copy.backup, location, file)
         copy.refresh_from_db()

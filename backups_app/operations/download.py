@@ -10,11 +10,10 @@ from django.utils.translation import gettext as _
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused
 from backups_app.models import Backup, Operation
-from backups_app.operations.copies import difference
+from backups_app.operations.copies import difference, is_as_recorded
+from backups_app.operations.places import PAGE_SECONDS, holding
 from backups_app.sentences import say
 from backups_app.systems import vault
-
-PATIENCE_SECONDS = 5.0  # a page waits for no location for longer
 
 
 def why_not(backup: Backup) -> str:
@@ -50,12 +49,9 @@ def hand_out(backup: Backup, *, user: Any) -> BinaryIO:
 
 def _open_nearest(backup: Backup) -> tuple[BinaryIO, str]:
     trouble: QradminError | None = None
-    aliases = set(backup.copies.intact().values_list("location", flat=True))
-    for location in config.locations():
-        if location.alias not in aliases:
-            continue
+    for location in holding(backup):
         try:
-            return _open(backup, vault.hurried(location, PATIENCE_SECONDS)), location.alias
+            return _open(backup, vault.hurried(location, PAGE_SECONDS)), location.alias
         except QradminError as error:
             trouble = error
     raise trouble or BadBackup(
@@ -84,7 +80,7 @@ def _fetched(backup: Backup, location: vault.Location) -> BinaryIO:
     try:
         target = folder / backup.name
         found = location.fetch(backup.name, target)
-        if (found.size, found.sha256) != (backup.size, backup.sha256):
+        if not is_as_recorded(backup, found):
             raise BadBackup(
                 say("The copy in {location} differs from its record.", location=location.alias),
                 detail=difference(backup, found),

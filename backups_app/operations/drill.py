@@ -9,7 +9,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup
 from backups_app.operations import copies, sidecars, validation
-from backups_app.operations.journal import Journal
+from backups_app.operations.journal import UNTOUCHED, Journal
 from backups_app.operations.staging import staged_copy
 from backups_app.sentences import say
 
@@ -20,7 +20,7 @@ def prove_backup(journal: Journal) -> None:
     BadBackup marks the backup as damaged; a fault of the surroundings says nothing about it.
     """
     backup = validation.present_backup(journal)
-    journal.consequence = say("The live database was not touched.")
+    journal.consequence = UNTOUCHED
     server = config.drill_database()
     is_drill = server != config.managed_database()
     began = time.monotonic()

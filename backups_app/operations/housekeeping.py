@@ -20,6 +20,7 @@ from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import LONGEST_HOLD, SILENT_FOR
 from backups_app.operations import api as api_lifecycle
 from backups_app.operations import liveness, restore, trial, uploads
+from backups_app.operations.journal import UNTOUCHED
 from backups_app.operations.log_lines import log_end, log_note
 from backups_app.operations.masking import masked
 from backups_app.sentences import say
@@ -417,9 +418,9 @@ def _is_another_at_work(operation: Operation) -> bool:
 def _what_was_touched(operation: Operation) -> str:
     event = RestoreEvent.objects.filter(operation=operation).first()
     if event is None:
-        return say("The live database was not touched.")
+        return UNTOUCHED
     if event.replaced_database:
         return say(
             "Housekeeping looks whether the databases were swapped, and says so on the restore's page."
         )
-    return say("The live database was not touched.")
+    return UNTOUCHED

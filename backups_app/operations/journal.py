@@ -33,6 +33,7 @@ from backups_app.operations.log_lines import log_end, log_failure, log_note
 from backups_app.operations.masking import masked
 from backups_app.sentences import say
 
+UNTOUCHED = say("The live database was not touched.")
 HEARTBEAT_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
 REMEMBERED = 10

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from backups_app import config
 from backups_app.errors import EnvironmentProblem, QradminError, Stopped
+from backups_app.models import Backup
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.waiting import Watch, answer, no_watch
 
-LOOK_SECONDS = 5.0
+PAGE_SECONDS = 5.0  # a page waits for no location for longer
 LONGEST_LOOK_SECONDS = 120.0
 
 
@@ -24,13 +25,14 @@ class Sight:
     troubles: list[str] = field(default_factory=list)
 
 
-def look_around(watch: Watch | None = None, *, seconds: float = LOOK_SECONDS) -> Sight:
-    """Ask every location, each for ``seconds`` at most, or with ``watch`` for as long as it lets them.
+def look_around(watch: Watch | None = None, *, seconds: float | None = None) -> Sight:
+    """Ask every location, each for ``seconds`` at most, by default as long as a page waits, or with
+    ``watch`` for as long as it lets them.
 
     NotConfigured when the settings say nothing sensible.
     """
     sight = Sight()
-    limit = None if watch else seconds
+    limit = None if watch else seconds or PAGE_SECONDS
     for location in config.locations():
         try:
             sight.files[location.alias] = answer(location.names, watch or no_watch, limit_seconds=limit)
@@ -43,6 +45,12 @@ def look_around(watch: Watch | None = None, *, seconds: float = LOOK_SECONDS) ->
 
 def silent(location: vault.Location) -> str:
     return say("The storage location {location} did not answer in time.", location=location.describe())
+
+
+def holding(backup: Backup) -> Iterator[vault.Location]:
+    """The locations that hold an intact copy of it, as far as known, the nearest first."""
+    aliases = set(backup.copies.intact().values_list("location", flat=True))
+    return (location for location in config.locations() if location.alias in aliases)
 
 
 class Places:

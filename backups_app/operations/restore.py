@@ -24,7 +24,7 @@ from backups_app.operations import api as api_lifecycle
 from backups_app.operations import copies, revisions, stages, validation
 from backups_app.operations.api import Downtime, Teller
 from backups_app.operations.backup import take_backup
-from backups_app.operations.journal import WISHES, Journal, patiently
+from backups_app.operations.journal import UNTOUCHED, WISHES, Journal, patiently
 from backups_app.operations.movement import followed
 from backups_app.operations.staging import Staged, fitting_name, staged_copy
 from backups_app.sentences import say
@@ -32,8 +32,6 @@ from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import STRUCTURE, check_database
-
-UNTOUCHED = say("The live database was not touched.")
 
 
 def restore_backup(journal: Journal) -> None:

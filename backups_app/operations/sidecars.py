@@ -12,11 +12,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem
 from backups_app.models import Backup
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.operations.journal import Journal
+from backups_app.operations.places import PAGE_SECONDS, holding
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres.manifest import Manifest
@@ -26,7 +26,6 @@ SIDECAR_FORMAT = 1
 MOST_ROWS = 2**63 - 1
 MOST_WARNINGS = 100
 LONGEST_PIN_REASON = 200
-WRITE_SECONDS = 5.0
 # Texts that are taken over from a description, each with the length that its record has room for.
 _TEXTS = {
     "created_by": 150,
@@ -260,11 +259,9 @@ def renew(journal: Journal, backup: Backup, location: vault.Location) -> None:
 
 def write_all(journal: Journal, backup: Backup) -> None:
     """Write what is known now beside each stored copy."""
-    aliases = set(backup.copies.intact().values_list("location", flat=True))
-    for location in config.locations():
-        if location.alias in aliases:
-            with suppress(EnvironmentProblem):
-                write(journal, backup, location)
+    for location in holding(backup):
+        with suppress(EnvironmentProblem):
+            write(journal, backup, location)
 
 
 def write_promptly(backup: Backup) -> bool:
@@ -272,13 +269,10 @@ def write_promptly(backup: Backup) -> bool:
 
     What is not written now is, at the next check of the copies.
     """
-    aliases = set(backup.copies.intact().values_list("location", flat=True))
     text, is_written = text_of(backup), True
-    for location in config.locations():
-        if location.alias not in aliases:
-            continue
+    for location in holding(backup):
         try:
-            answer(partial(location.write_text, backup.name, text), no_watch, limit_seconds=WRITE_SECONDS)
+            answer(partial(location.write_text, backup.name, text), no_watch, limit_seconds=PAGE_SECONDS)
         except (EnvironmentProblem, TimeoutError) as problem:
             log.warning("The description of %s in %s: %s", backup.name, location.alias, problem)
             is_written = False

@@ -10,13 +10,12 @@ from backups_app import config
 from backups_app.errors import Refused
 from backups_app.models import Operation
 from backups_app.operations import validation
-from backups_app.operations.journal import Journal
+from backups_app.operations.journal import UNTOUCHED, Journal
 from backups_app.operations.staging import staged_copy
 from backups_app.sentences import say
 from backups_app.systems.postgres import databases
 
 TRIAL = "trial"
-UNTOUCHED = say("The live database was not touched.")
 
 
 def restore_into_trial(journal: Journal) -> None:

@@ -13,13 +13,13 @@ from django.utils.translation import gettext as _
 
 from backups_app import config
 from backups_app.errors import QradminError
+from backups_app.operations.places import PAGE_SECONDS
 from backups_app.presentation.retelling import in_words
 from backups_app.systems import vault
 from backups_app.systems.api_container import ApiContainer
 
 Value = TypeVar("Value")
 REMEMBERED_SECONDS = 10
-ROOM_SECONDS = 5.0
 PATIENCE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
@@ -61,7 +61,7 @@ def api() -> ApiState:
 
 def _room(location: vault.Location) -> Room:
     try:
-        return Room(location.alias, vault.hurried(location, ROOM_SECONDS).free_bytes())
+        return Room(location.alias, vault.hurried(location, PAGE_SECONDS).free_bytes())
     except QradminError as error:
         return Room(location.alias, None, in_words(error.message))
 

@@ -70,7 +70,7 @@ def test_a_location_that_does_not_answer_is_said_and_the_page_comes_back(
         return hangs.wait(60) if location.alias == "dead" else names(location)
 
     monkeypatch.setattr(LocalLocation, "names", silent)
-    monkeypatch.setattr(places, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(places, "PAGE_SECONDS", 0.2)
     page = staff.get(PAGE).content.decode()
     hangs.set()
 

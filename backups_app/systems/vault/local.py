@@ -162,7 +162,7 @@ class LocalLocation:
         self, name: str, target: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
-            with self._opened(name) as reader, streams.os_errors(say("The file {path}", path=target)):
+            with self._reader(name) as reader, streams.os_errors(say("The file {path}", path=target)):
                 return streams.copy_to_new_file(reader, target, watch=watch, on_bytes=on_bytes)
 
         return self._reading(work, watch, on_bytes)
@@ -170,15 +170,11 @@ class LocalLocation:
     @_in_time
     def open(self, name: str) -> BinaryIO:
         """The file, opened to be read in small pieces too; MissingCopy when it is not here."""
-        with self._errors():
-            path = self.local_path(name)
-            if path is None:
-                raise MissingCopy(say("{place} holds no file {name}.", place=self._subject, name=name))
-            return io.BufferedReader(cast("io.RawIOBase", streams.open_to_read(path)), streams.CHUNK)
+        return io.BufferedReader(cast("io.RawIOBase", self._reader(name)), streams.CHUNK)
 
     def digest(self, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> Stored:
         def work(watch: Watch, on_bytes: OnBytes) -> Stored:
-            with self._opened(name) as reader, self._errors():
+            with self._reader(name) as reader, self._errors():
                 streams.forget_cached_pages(reader.fileno())
                 return streams.move(reader, None, watch=watch, on_bytes=on_bytes)
 
@@ -298,16 +294,12 @@ class LocalLocation:
             self._insist_on_equal_copy(name, temporary, written, watch=watch, on_bytes=on_bytes)
             yield temporary, written
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[BinaryIO]:
-        with self._errors():
-            path = self.local_path(name)
-            if path is None:
-                raise MissingCopy(say("{place} holds no file {name}.", place=self._subject, name=name))
+    def _reader(self, name: str) -> BinaryIO:
+        path = self.local_path(name)
+        if path is None:
+            raise MissingCopy(say("{place} holds no file {name}.", place=self._subject, name=name))
         with streams.os_errors(say("The file {path}", path=path)):
-            reader = streams.open_to_read(path)
-        with reader:
-            yield reader
+            return streams.open_to_read(path)
 
     def _insist_on_equal_copy(
         self, name: str, copy: Path, expected: Stored, *, watch: Watch, on_bytes: OnBytes
