@@ -102,6 +102,15 @@ class Deployment:
             status, output = client.containers.get(self.container(service).id).exec_run(list(command))
             return status, output.decode()
 
+    def start(self, service: str, *command: str) -> None:
+        """A program in a container that goes on by itself.
+
+        As the engine's child, never a shell's with ``&``: that would fall to the container's first process,
+        and a PostgreSQL server takes an unknown child that ends with an error for a crash of its own.
+        """
+        with self.engine.client() as client:
+            client.containers.get(self.container(service).id).exec_run(list(command), detach=True)
+
     def output(self, service: str, *command: str) -> bytes:
         """What a program in a container of the stack writes, byte by byte."""
         with self.engine.client() as client:

@@ -16,6 +16,10 @@ OLD_SCRIPTS = ROOT / "docs" / "coming-from-the-scripts.md"
 SITE_RECOVERY = ROOT / "docs" / "site-recovery.md"
 OLD_FLAGS = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
 LOCK = "LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE"
+LOCKED = (
+    "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'"
+    " AND relation = 'scan_logs'::regclass"
+)
 pytestmark = pytest.mark.timeout(900)
 ASK = """
 import sys, urllib.error, urllib.request
@@ -69,11 +73,10 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_the_api_comes_back(stac
     _, name = stack.back_up()
     before, files = stack.sql(COUNT), _files(stack)
     # A lock keeps the dump waiting, after the API has been stopped.
-    locked = stack.run(
-        "demo-postgres", "sh", "-c",
-        f"psql -U qr_admin -d qrdb -c 'BEGIN; {LOCK}; SELECT pg_sleep(600)' >/dev/null 2>&1 &",
-    )  # fmt: skip
-    assert locked[0] == 0
+    stack.start(
+        "demo-postgres", "psql", "-U", "qr_admin", "-d", "qrdb", "-c", f"BEGIN; {LOCK}; SELECT pg_sleep(600)"
+    )
+    stack.await_that("the table is locked", lambda: stack.sql(LOCKED) == "1")
     operation = stack.ask("/backups_app/backup/create/", stop_api="1")
     stack.await_that("the API is stopped", lambda: not stack.container("demo-api").attrs["State"]["Running"])
 
@@ -87,6 +90,7 @@ def test_a_worker_killed_in_the_middle_loses_nothing_and_the_api_comes_back(stac
     assert _files(stack) == files
     assert name in files
     assert stack.manage("validate_backup", name)["state"] == "succeeded"
+    assert "terminating any other active server processes" not in stack.logs("demo-postgres")
 
 
 def test_the_stack_forgets_nothing_when_it_is_started_anew(stack: Deployment) -> None:
