@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import prefetch_related_objects
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -39,9 +40,9 @@ ENOUGH_TO_GUESS = 0.05
 
 def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
     """What the page needs to go on; ``after`` is the last step that it shows already."""
+    _load_steps(operation)
     share = operation.progress_share
     shown = whole(after)
-    steps = operation.steps.none() if shown is None else operation.steps.filter(pk__gt=shown)
     state = words.state_of(operation)
     return {
         "state": operation.state,
@@ -65,13 +66,15 @@ def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
                 "what": in_words(step.what),
                 "seconds": words.duration(step.detail["seconds"]) if "seconds" in step.detail else "",
             }
-            for step in steps
+            for step in operation.steps.all()
+            if shown is not None and step.pk > shown
         ],
     }
 
 
 def context_of(operation: Operation) -> dict[str, Any]:
     """What the template of the bar shows at first."""
+    _load_steps(operation)
     share = operation.progress_share
     steps = list(operation.steps.all())
     return {
@@ -86,6 +89,11 @@ def context_of(operation: Operation) -> dict[str, Any]:
         "waits_for": waits_for(operation),
         "stands_still": stands_still(operation),
     }
+
+
+def _load_steps(operation: Operation) -> None:
+    """In one query, whatever is asked of them below."""
+    prefetch_related_objects([operation], "steps")
 
 
 def stands_still(operation: Operation) -> bool:
@@ -117,7 +125,7 @@ def stages_ahead(operation: Operation) -> list[str]:
     """What an operation under way has still to do, as far as that is known."""
     if operation.kind not in stages.FORESEEN or not operation.is_active:
         return []
-    told = {operation.current_step, *operation.steps.values_list("what", flat=True)}
+    told = {operation.current_step, *(step.what for step in operation.steps.all())}
     try:
         return [in_words(name) for name in stages.ahead(operation, told)]
     except QradminError:  # a setting is wrong, which the operation itself will say
@@ -129,8 +137,7 @@ def time_left(operation: Operation) -> str:
     share = operation.progress_share
     if not operation.is_active or share is None or not ENOUGH_TO_GUESS <= share < 1:
         return ""
-    last = operation.steps.order_by("-pk").values_list("at", flat=True).first()
-    began = last or operation.started_at
+    began = max((step.at for step in operation.steps.all()), default=operation.started_at)
     if began is None:
         return ""
     ran = (timezone.now() - began).total_seconds()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial, reduce
@@ -141,10 +141,10 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
 
     now, loss = standing(), loss_of(asked.get("before", ""))
     choose = partial(_choice, may=may)
-    chosen, safety = worth_a_restore(before=loss.moment)
+    chosen, safety, broken = of_interest(before=loss.moment, with_broken=runbook.shows_faults)
     latest = next((one for one in chosen if one.is_good), None)
     pinned = [one for one in chosen if one.is_pinned]
-    there = trials.kept(may)
+    there = trials.kept(may) if {"trial", "pin"}.intersection(runbook.deeds) else []
     subject = next(iter([*pinned, *chosen] if "pin" in runbook.deeds else chosen), None)
     place = recipes.here(subject, trial=there[0].database if there else "")
     return {
@@ -162,7 +162,7 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
         "latest": choose(latest, deeds=("prove", "pin")) if latest else None,
         "pinned": [choose(one, deeds=("restore",)) for one in pinned],
         "to_try": [choose(one, deeds=("trial",)) for one in pinned],
-        "broken": [choose(one, deeds=("validate",)) for one in _broken()] if runbook.shows_faults else [],
+        "broken": [choose(one, deeds=("validate",)) for one in broken],
         "failed": Operation.objects.filter(kind__in=VALIDATIONS, state__in=BAD)[:SHOWN],
         "blocking": diagnosis.blocking_sessions() if runbook.slug == "hung-backup" else None,
         "findings": diagnosis.look_around() if runbook.looks_around else [],
@@ -184,34 +184,36 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     }
 
 
-def worth_a_restore(*, before: datetime | None = None) -> tuple[list[Backup], list[Backup]]:
-    """The newest validated backups, the newest proven one, every pinned one; and those of before a restore.
+def of_interest(
+    *, before: datetime | None = None, with_broken: bool = False
+) -> tuple[list[Backup], list[Backup], list[Backup]]:
+    """What is worth a restore, what was taken before one, and the damaged ones; each the newest first.
 
-    The newest first; with ``before`` those whose data are older than that moment. One that was taken before
-    a restore holds the very state that somebody wanted to be rid of, so these are apart.
+    The first are the newest validated backups, the newest proven one and every pinned one; with ``before``
+    those whose data are older than that moment. One that was taken before a restore holds the very state
+    that somebody wanted to be rid of, so these are apart.
     """
     backups = Backup.objects.present().order_by("-created_at", "-pk")
+    sound = backups.filter(damage="")
     if before is not None:
-        backups = backups.filter(created_at__lt=before)
+        sound = sound.filter(created_at__lt=before)
     of_safety = Q(origin=Backup.Origin.SAFETY)
-    good = backups.validated()
-    some = (
+    good = sound.validated()
+    some = [
         good.exclude(of_safety)[:SHOWN],
         good.exclude(of_safety).filter(proven_at__isnull=False)[:1],
         good.filter(of_safety)[:SAFETY_SHOWN],
-        backups.filter(is_pinned=True, damage="")[:PINNED_SHOWN],
-    )
+        sound.filter(is_pinned=True)[:PINNED_SHOWN],
+    ]
+    if with_broken:
+        some.append(backups.exclude(damage="")[:SHOWN])
     wanted = reduce(or_, (Q(pk__in=few.values("pk")) for few in some))
     heavy = ("proof",) if before else ("manifest", "proof")
-    found = backups.filter(wanted).defer(*heavy).prefetch_related("copies")
-    older = [one for one in found if before is None or one.snapshot_at < before]
+    found = list(backups.filter(wanted).defer(*heavy).prefetch_related("copies"))
+    broken = [one for one in found if one.damage]
+    older = [one for one in found if not one.damage and (before is None or one.snapshot_at < before)]
     safety = [one for one in older if one.origin == Backup.Origin.SAFETY]
-    return [one for one in older if one not in safety], safety
-
-
-def _broken() -> Iterable[Backup]:
-    damaged = Backup.objects.present().exclude(damage="")
-    return damaged.defer("manifest", "proof").prefetch_related("copies")[:SHOWN]
+    return [one for one in older if one not in safety], safety, broken
 
 
 def _choice(backup: Backup, *, may: May, deeds: Sequence[str]) -> Choice:
