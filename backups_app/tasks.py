@@ -74,7 +74,9 @@ def request_backup(*, stop_api: bool = False, **who: Any) -> Operation:
     """A backup of the live database; production-safe with ``stop_api``."""
     if stop_api:
         api.insist_on_managed(config.api())
-    return request(Kind.BACKUP, open_key="backup", parameters={"stop_api": stop_api}, **who)
+    # one of the other kind stands for itself: nobody's stop of the API is quietly left out, or added
+    key = "backup:stop_api" if stop_api else "backup"
+    return request(Kind.BACKUP, open_key=key, parameters={"stop_api": stop_api}, **who)
 
 
 def request_validate_backup(backup: Backup, **who: Any) -> Operation:

@@ -126,6 +126,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
             "event": getattr(row, "restore_event", None),
             "trial": trials.of(row, partial(may, request)),
             "consequence": live.cancel_consequence(row),
+            "how": words.how(row),
             "made": row.made_backups.all(),
             "checks": row.result.get("checks", []),
         }

@@ -7,11 +7,19 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.http import HttpRequest
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from backups_app.admin.lists import CarefulLists
+
+STOCK_ACTIONS = {
+    "add": _("Can add"),
+    "change": _("Can change"),
+    "delete": _("Can delete"),
+    "view": _("Can view"),
+}
 
 admin.site.unregister([User, Group])
 
@@ -52,4 +60,12 @@ class RoleAdmin(PlainChoices, GroupAdmin):
     ) -> Any:
         field = super().formfield_for_manytomany(db_field, request, **options)
         field.queryset = field.queryset.filter(content_type__app_label__in=("auth", "backups_app"))
+        field.label_from_instance = _label
         return field
+
+
+def _label(permission: Permission) -> str:
+    """What it is about, and what it allows, in the reader's language."""
+    about = permission.content_type
+    stock = {f"{action}_{about.model}": text for action, text in STOCK_ACTIONS.items()}
+    return f"{about.name}: {stock.get(permission.codename) or gettext(permission.name)}"

@@ -9,7 +9,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from backups_app.models.append_only import Kept, KeptQuerySet
@@ -84,14 +84,14 @@ class Backup(Kept):
         ordering = ("-created_at", "-pk")
         default_permissions = ("view",)
         permissions = (
-            ("create_backup", "Can create a backup"),
-            ("validate_backup", "Can validate a backup"),
-            ("prove_backup", "Can prove a backup by a test restore"),
-            ("restore_backup", "Can restore a backup and undo a restore"),
-            ("download_backup", "Can download a backup"),
-            ("import_backup", "Can import backups"),
-            ("pin_backup", "Can pin a backup"),
-            ("prune_backups", "Can remove old backups"),
+            ("create_backup", gettext_noop("Can create a backup")),
+            ("validate_backup", gettext_noop("Can validate a backup")),
+            ("prove_backup", gettext_noop("Can prove a backup by a test restore")),
+            ("restore_backup", gettext_noop("Can restore a backup and undo a restore")),
+            ("download_backup", gettext_noop("Can download a backup")),
+            ("import_backup", gettext_noop("Can import backups")),
+            ("pin_backup", gettext_noop("Can pin a backup")),
+            ("prune_backups", gettext_noop("Can remove old backups")),
         )
         indexes = (
             models.Index(fields=["removed_at", "-created_at"]),

@@ -11,6 +11,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from backups_app.errors import Busy
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
@@ -253,11 +254,11 @@ class Operation(Kept):
         ordering = ("-created_at", "-pk")
         default_permissions = ("view",)
         permissions = (
-            ("cancel_operation", "Can cancel an operation"),
-            ("validate_database", "Can validate the live database"),
-            ("control_api", "Can stop and start the API and run its migrations"),
-            ("end_sessions", "Can end sessions that block an operation"),
-            ("manage_schedules", "Can change the schedules"),
+            ("cancel_operation", gettext_noop("Can cancel an operation")),
+            ("validate_database", gettext_noop("Can validate the live database")),
+            ("control_api", gettext_noop("Can stop and start the API and run its migrations")),
+            ("end_sessions", gettext_noop("Can end sessions that block an operation")),
+            ("manage_schedules", gettext_noop("Can change the schedules")),
         )
         indexes = (
             models.Index(fields=["state", "created_at"]),

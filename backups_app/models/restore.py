@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
@@ -28,15 +28,17 @@ class RestoreEventQuerySet(KeptQuerySet["RestoreEvent"]):
         """Those that replaced the live database, undone or not."""
         return self.filter(outcome__in=[RestoreEvent.Outcome.RESTORED, RestoreEvent.Outcome.UNDONE])
 
+    def in_place(self) -> Self:
+        """Those that replaced the live database and were not undone: the last one made the present one."""
+        return self.filter(outcome=RestoreEvent.Outcome.RESTORED)
+
     def ended(self) -> Self:
         """Those that went through, and those that failed; not those that somebody cancelled."""
         outcomes = RestoreEvent.Outcome
         return self.exclude(outcome__in=[outcomes.UNDER_WAY, outcomes.CANCELLED])
 
     def with_replaced_database(self) -> Self:
-        return self.filter(outcome=RestoreEvent.Outcome.RESTORED, replaced_dropped_at=None).exclude(
-            replaced_database=""
-        )
+        return self.in_place().filter(replaced_dropped_at=None).exclude(replaced_database="")
 
 
 class RestoreEvent(Kept):
@@ -82,7 +84,7 @@ class RestoreEvent(Kept):
         verbose_name_plural = _("restores")
         ordering = ("-created_at", "-pk")
         default_permissions = ("view",)
-        permissions = (("note_incident", "Can write incident notes"),)
+        permissions = (("note_incident", gettext_noop("Can write incident notes")),)
 
     def __str__(self) -> str:
         if self.undoes_id:

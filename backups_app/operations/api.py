@@ -320,6 +320,7 @@ def start_api(journal: Journal) -> None:
     api = config.api()
     insist_on_managed(api)
     journal.consequence = ""
+    journal.pass_the_point_of_no_return()  # nothing ends a start once it has begun
     start_validated(journal, api)
     journal.result["api"] = "running"
 

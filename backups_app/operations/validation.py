@@ -9,7 +9,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
-from backups_app.operations import copies, exposure, sidecars
+from backups_app.operations import copies, exposure, lineage, sidecars
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
@@ -45,7 +45,8 @@ def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
     journal.consequence = say("The database was only read.")
     # asked now: while the checks go on, the site's own database may be away
-    last = Backup.objects.validated().taken_by(timezone.now()).first()
+    validated = Backup.objects.validated().taken_by(timezone.now())
+    last = lineage.by_line(validated, lineage.last_swap()).exclude(line=lineage.Line.REPLACED).first()
     with journal.stage(say("Check the live database")):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):

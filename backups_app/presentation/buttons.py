@@ -80,6 +80,8 @@ def cancel(operation: Operation, may: May) -> Button | None:
         why_not = _("A cancel has been asked for: it ends within seconds.")
     elif operation.is_past_cancelling:
         why_not = _("It can no longer be cancelled: the databases are being swapped.")
+        if operation.kind == Operation.Kind.START_API:
+            why_not = _("It can no longer be cancelled: the API is being started.")
     return Button(_("Cancel"), _url("operation_cancel", operation), tone="grave", why_not=why_not)
 
 

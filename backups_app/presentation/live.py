@@ -36,6 +36,7 @@ class HeldUp:
 
 
 ENOUGH_TO_GUESS = 0.05
+A_MOMENT = timedelta(seconds=10)
 
 
 def report(operation: Operation, *, after: str = "") -> dict[str, Any]:
@@ -154,6 +155,12 @@ def waits_for(operation: Operation) -> str:
             return _("It waits until %(other)s has ended.") % {"other": other}
     if not liveness.is_any_worker_alive():
         return _("No worker is alive: start one (manage.py qcluster), then it begins by itself.")
+    if timezone.now() - operation.created_at > A_MOMENT:
+        running = ", ".join(str(one) for one in Operation.objects.running().order_by("pk"))
+        if running:
+            return _("Every worker is busy, with %(running)s: it begins when one is free.") % {
+                "running": running
+            }
     return _("A worker takes it within a moment.")
 
 
@@ -169,7 +176,16 @@ def cancel_consequence(operation: Operation) -> str:
             " From the swap on it can no longer be cancelled, only undone afterwards."
         )
     if operation.kind == Kind.BACKUP:
-        return _("A cancelled backup leaves no file. An API that was stopped for it is started again.")
+        return _(
+            "Until the backup has its name a cancel leaves no file; from then on the backup is kept, and only"
+            " what was still to do is left out. An API that was stopped for it is started again."
+        )
     if operation.kind == Kind.PROVE_BACKUP:
         return _("The scratch database is dropped; the backup keeps the state it had.")
+    if operation.kind == Kind.TRIAL:
+        return _("The trial database is dropped again; the backup keeps the state it had.")
+    if operation.kind == Kind.START_API:
+        return _(
+            "A start that has begun is not broken off: it ends by itself, at the latest at its time limit."
+        )
     return _("It ends within seconds; what has been done so far stays.")

@@ -15,6 +15,7 @@ from backups_app import config
 from backups_app.models import Backup, Operation
 from backups_app.operations.exposure import Exposure
 from backups_app.operations.exposure import in_words as exposure_in_words
+from backups_app.operations.lineage import Line
 from backups_app.presentation import words
 from backups_app.presentation.days import BAD
 from backups_app.presentation.retelling import in_words
@@ -110,9 +111,13 @@ def _age(now: Standing) -> _Verdict:
     if not now.is_good_stored:
         text = _("No copy of the last validated backup, %(name)s, is intact.") % {"name": now.good.name}
         return Severity.CRITICAL, text, *way_out
-    age = words.age(now.good.created_at)
-    if now.now - now.good.created_at > config.alarms().backup_age:
+    as_of = now.good_as_of or now.good.created_at
+    age = words.age(as_of)
+    if now.now - as_of > config.alarms().backup_age:
         text = _("The last validated backup is too old: it was taken %(time)s.") % {"time": age}
+        if now.line is Line.PUT_BACK:
+            text = _("No backup was validated since the restore of %(name)s %(time)s.")
+            text %= {"name": now.good.name, "time": age}
         return Severity.CRITICAL, text, *way_out
     if now.ahead is not None:
         text = _(
@@ -120,7 +125,11 @@ def _age(now: Standing) -> _Verdict:
             " the clock seems to have been set back, or is wrong."
         )
         return Severity.WARNING, text % {"name": now.ahead.name}, *_look_at(now.ahead)
-    return Severity.OK, _("%(name)s was taken %(time)s.") % {"name": now.good.name, "time": age}
+    if now.line is Line.PUT_BACK:
+        text = _("%(name)s was restored %(time)s, and the live database goes on from it.")
+    else:
+        text = _("%(name)s was taken %(time)s.")
+    return Severity.OK, text % {"name": now.good.name, "time": age}
 
 
 def _validated(now: Standing) -> _Verdict:

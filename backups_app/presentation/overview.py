@@ -9,12 +9,13 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from backups_app.models import Operation, RestoreEvent
 from backups_app.operations import exposure
+from backups_app.operations.lineage import Line
 from backups_app.presentation import days as thirty
 from backups_app.presentation import live, morning, words
 from backups_app.presentation.charts import Bar, bar_chart
@@ -52,12 +53,13 @@ def overview(request: HttpRequest) -> dict[str, Any]:
     now = standing()
     findings = morning.judge(now)
     month = thirty.last_days()
-    running = now.active[0] if now.active else None
     user = request.user
 
     def may(codename: str) -> bool:
         return user.has_perm(f"backups_app.{codename}")
 
+    # its bar asks a page that needs this permission
+    running = now.active[0] if now.active and may("view_operation") else None
     return {
         "standing": now,
         "may_create": may("create_backup"),
@@ -122,7 +124,12 @@ def _card_of_last_good(now: Standing, tone: str) -> Card:
         return Card(title, _("none"), "bad")
     url = reverse("admin:backups_app_backup_change", args=[now.good.pk])
     moment, state = words.moment(now.good.created_at), words.state_of(now.good).text
-    detail = format_html("{} · {} · {}", moment, state, words.size(now.good.size))
+    told = [moment, state, words.size(now.good.size)]
+    if now.line is Line.PUT_BACK and now.swap:
+        told.append(_("restored %(time)s") % {"time": words.age(now.swap.created_at)})
+    elif now.line is Line.REPLACED:
+        told.append(_("holds the state before the restore"))
+    detail = format_html_join(" · ", "{}", ((one,) for one in told))
     return Card(title, words.age(now.good.created_at), tone, detail, url)
 
 

@@ -13,6 +13,7 @@ from django_q.models import Schedule
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.models.worker import ALIVE_FOR
+from backups_app.operations.lineage import Line, by_line
 from backups_app.presentation import surroundings
 from backups_app.presentation.surroundings import ApiState, Room
 from backups_app.schedules import HOUSEKEEPING, JOBS
@@ -48,16 +49,20 @@ class Copies:
 class Standing:
     """All that is known at one moment.
 
-    ``good`` is the last validated backup and ``newest`` the last one that is there, validated or not. One
-    that bears a time in the future is neither; ``ahead`` is the latest of those, ``newest`` it alone where
-    there is no other.
+    ``good`` is the last validated backup that the live database goes on from, or where there is none the last
+    validated one; ``line`` says which, and ``swap`` is the restore that made the present live database.
+    ``newest`` is the last backup that is there, validated or not. One that bears a time in the future is
+    neither; ``ahead`` is the latest of those, ``newest`` it alone where there is no other.
     ``latest`` is the last ended operation of a kind (a check of the copies counts when it read them all),
     ``owing`` one that ended and still has to start the API. ``restores`` are the last one, the last one
-    that was not cancelled and runs no more, and each that nobody knows the end of; the newest first.
+    that was not cancelled and runs no more, ``swap``, and each that nobody knows the end of; the newest
+    first.
     """
 
     now: datetime
     good: Backup | None
+    line: Line
+    swap: RestoreEvent | None
     newest: Backup | None
     ahead: Backup | None
     is_good_stored: bool
@@ -72,6 +77,13 @@ class Standing:
     ended_restore: RestoreEvent | None
     rooms: list[Room]
     api: ApiState
+
+    @property
+    def good_as_of(self) -> datetime | None:
+        """When the live database was last as ``good`` has it: at its backup, or when it was put in place."""
+        if self.line is Line.PUT_BACK and self.swap is not None:
+            return self.swap.created_at
+        return self.good.created_at if self.good else None
 
     @property
     def is_worker_alive(self) -> bool:
@@ -98,17 +110,23 @@ def standing() -> Standing:
     last = with_proof.first()
     ahead = last if last is not None and last.created_at > now + CLOCKS_DIFFER else None
     newest = (ahead and with_proof.taken_by(now).first()) or last
-    is_good = newest is not None and newest is not ahead and newest.is_good
-    good = newest if is_good else backups.validated().taken_by(now).first()
+    restores = _restores()
+    swap = next((one for one in restores if one.pk == one.last_swap), None)
+    good = (
+        newest
+        if _is_of_live(newest, ahead, swap)
+        else by_line(backups.validated().taken_by(now), swap).first()
+    )
     # A union of two small sets: one condition with OR would read every operation.
     active, owing = (found.order_by().values("pk") for found in (objects.active(), objects.owing_the_api()))
     current = objects.filter(pk__in=active.union(owing)).select_related("backup")
     current = current.order_by("-state", "created_at")[:6]
-    restores = _restores()
     rooms = surroundings.space()
     return Standing(
         now=now,
         good=good,
+        line=Line(getattr(good, "line", Line.LIVE)),
+        swap=swap,
         newest=newest,
         ahead=ahead,
         is_good_stored=getattr(good, "is_stored", False),
@@ -129,11 +147,19 @@ def standing() -> Standing:
 def _restores() -> list[Any]:
     """In one query: what `Standing` says of ``restores``, each with the number of the last that ended."""
     events = RestoreEvent.objects
-    last_ended = Subquery(events.ended().values("pk")[:1])
-    wanted = (
-        Q(pk=Subquery(events.values("pk")[:1])) | Q(pk=last_ended) | Q(outcome=RestoreEvent.Outcome.UNCLEAR)
+    last, last_ended, last_swap = (
+        Subquery(some.values("pk")[:1]) for some in (events.all(), events.ended(), events.in_place())
     )
-    return list(events.filter(wanted).annotate(last_ended=last_ended).select_related("operation"))
+    wanted = Q(pk=last) | Q(pk=last_ended) | Q(pk=last_swap) | Q(outcome=RestoreEvent.Outcome.UNCLEAR)
+    found = events.filter(wanted).annotate(last_ended=last_ended, last_swap=last_swap)
+    return list(found.select_related("operation", "undoes"))
+
+
+def _is_of_live(newest: Backup | None, ahead: Backup | None, swap: RestoreEvent | None) -> bool:
+    """Whether the newest backup is a validated one of the live database; spares a query."""
+    if newest is None or newest is ahead or not newest.is_good:
+        return False
+    return swap is None or (newest.created_at > swap.created_at and newest.pk != swap.safety_backup_id)
 
 
 def _copies(known: set[str]) -> Copies:

@@ -169,6 +169,21 @@ def number(count: float | None) -> str:
     return NOTHING if count is None else str(number_format(count, use_l10n=True, force_grouping=True))
 
 
+def how(operation: Operation) -> str:
+    """What was chosen when it was asked for; nothing where there was no choice."""
+    asked = operation.parameters
+    if operation.kind == Operation.Kind.BACKUP:
+        if asked.get("stop_api"):
+            return _("production-safe: the API is stopped meanwhile")
+        return _("the API keeps serving")
+    chosen = []
+    if asked.get("without_safety_backup"):
+        chosen.append(_("without a safety backup"))
+    if asked.get("run_migrations"):
+        chosen.append(_("the migrations run afterwards"))
+    return ", ".join(chosen)
+
+
 def amount_done(operation: Operation) -> str:
     """`1,200 of 5,010 rows`, or what is known of it."""
     done, total, unit = operation.progress_done, operation.progress_total, operation.progress_unit

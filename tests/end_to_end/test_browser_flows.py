@@ -139,7 +139,7 @@ def test_a_running_backup_is_watched_and_cancelled(web: Web, managed: Server) ->
         see_not(page.locator("[data-live-ahead]"), "Dump and count in one snapshot")
         page.locator("[data-live-duration]").get_by_text(re.compile(r"[2-9]\.\d s")).wait_for()
         assert page.evaluate("window.isTheSamePage")
-        see(page.locator(".deeds"), "A cancelled backup leaves no file.")
+        see(page.locator(".deeds"), "Until the backup has its name a cancel leaves no file")
         press(page, "Cancel")
         see_end(page, "Cancelled")
 

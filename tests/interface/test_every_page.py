@@ -254,7 +254,18 @@ def test_a_get_changes_nobody(log_in: Log_in, address: str) -> None:
     assert _people() == before
 
 
-@pytest.mark.parametrize("address", [*DEEDS, *DEEDS_OF_SUPERUSERS, "logout/", "password_change/"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        *DEEDS,
+        *DEEDS_OF_SUPERUSERS,
+        "logout/",
+        "password_change/",
+        "i18n/setlang/",
+        "backups_app/backup/",
+        "backups_app/restoreevent/",
+    ],
+)
 def test_a_post_without_its_token_is_refused(log_in: Log_in, address: str) -> None:
     answer = log_in("superuser", enforce_csrf_checks=True).post(f"/{address}", {"reason": "x"})
 
@@ -274,6 +285,15 @@ def test_an_action_that_is_not_ones_own_is_refused(log_in: Log_in, action: str) 
 
     assert answer.status_code == 403
     assert not Operation.objects.active().exists()
+
+
+def test_the_undo_of_a_restore_is_not_chosen_by_the_help_desk(log_in: Log_in) -> None:
+    answer = log_in("helpdesk").post(
+        "/backups_app/restoreevent/", {"action": "undo_one", "_selected_action": ["1"]}
+    )
+
+    assert answer.status_code == 403 or "/undo/" not in answer.headers["Location"]
+    assert not Operation.objects.active().filter(kind="undo_restore").exists()
 
 
 @pytest.mark.parametrize("model", ["backup", "operation", "restoreevent"])

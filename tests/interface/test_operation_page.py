@@ -9,7 +9,7 @@ from django.test import Client
 from django.utils import timezone
 
 from backups_app.models import Operation
-from tests.interface.conftest import Log_in, make_backup, make_operation, make_restore
+from tests.interface.conftest import Log_in, make_backup, make_beat, make_operation, make_restore
 
 pytestmark = pytest.mark.django_db
 
@@ -117,3 +117,58 @@ def test_a_restore_that_was_rolled_back_acquits_nobody(staff: Client) -> None:
 
     assert "this says nothing against the backup" not in page
     assert "The cause may lie in the API, in its surroundings or in the data" in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("backup", "from then on the backup is kept"),
+        ("trial", "The trial database is dropped again"),
+        ("start_api", "is not broken off"),
+        ("check_copies", "what has been done so far stays"),
+    ],
+)
+def test_a_cancel_promises_what_it_does(staff: Client, kind: str, said: str) -> None:
+    operation = make_operation(kind, "running")
+
+    assert said in staff.get(f"/backups_app/operation/{operation.pk}/change/").content.decode()
+
+
+def test_a_start_of_the_api_that_has_begun_says_why_it_cannot_be_cancelled(staff: Client) -> None:
+    operation = make_operation("start_api", "running", is_past_cancelling=True)
+
+    page = staff.get(f"/backups_app/operation/{operation.pk}/change/").content.decode()
+
+    assert "the API is being started" in page
+    assert "the databases are being swapped" not in page
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "said"),
+    [
+        ("backup", {"stop_api": True}, "production-safe: the API is stopped meanwhile"),
+        ("backup", {"stop_api": False}, "the API keeps serving"),
+        ("restore", {"without_safety_backup": True}, "without a safety backup"),
+        ("restore", {"run_migrations": True}, "the migrations run afterwards"),
+    ],
+)
+def test_what_was_chosen_is_among_the_facts(
+    staff: Client, kind: str, parameters: dict[str, bool], said: str
+) -> None:
+    operation = make_operation(kind, parameters=parameters)
+
+    assert said in staff.get(f"/backups_app/operation/{operation.pk}/change/").content.decode()
+
+
+def test_what_waits_for_a_free_worker_says_so_after_a_moment(staff: Client) -> None:
+    make_beat()
+    running = make_operation("check_copies", "running")
+    young = make_operation("validate_backup", "queued")
+    old = make_operation("validate_database", "queued", created_at=timezone.now() - timedelta(minutes=2))
+
+    fresh, stale = (
+        staff.get(f"/backups_app/operation/{one.pk}/change/").content.decode() for one in (young, old)
+    )
+
+    assert "A worker takes it within a moment." in fresh
+    assert f"Every worker is busy, with {running}" in stale

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
@@ -378,3 +379,22 @@ def test_a_waiting_operation_says_what_it_waits_for(staff: Client) -> None:
 
     assert f"It waits until {running} has ended." in page
     assert Operation.objects.active().count() == 2
+
+
+def test_a_warning_among_the_steps_is_told_in_words(staff: Client) -> None:
+    running = make_operation("backup", "running")
+    running.note("The copy is late.", level="warning")
+
+    assert "<strong>Warning:</strong> The copy is late." in staff.get("/").content.decode()
+
+
+def test_who_may_not_see_operations_is_shown_none_that_runs(log_in: Log_in) -> None:
+    make_operation("backup", "running")
+    client = log_in("guest")
+    client_user = User.objects.get(username="guest")
+    client_user.user_permissions.add(Permission.objects.get(codename="view_backup"))
+
+    page = client.get("/")
+
+    assert page.status_code == 200
+    assert "data-live" not in page.content.decode()

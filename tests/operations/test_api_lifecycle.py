@@ -355,3 +355,24 @@ def test_an_operation_that_is_silent_wherever_it_ran_is_given_up_between_two_hou
 
     assert (after_one_look, operation.state) == ("running", "interrupted")
     assert lines(operation)[-1] == housekeeping.NO_SIGN_OF_LIFE
+
+
+def test_a_production_safe_backup_is_not_taken_for_a_quick_one_that_runs(
+    one_folder: Site, api: FakeApi
+) -> None:
+    quick = tasks.request_backup(**WHO)
+
+    safe, again = (tasks.request_backup(stop_api=True, **WHO) for _ in range(2))
+
+    assert safe.pk == again.pk != quick.pk
+    assert (quick.parameters, safe.parameters) == ({"stop_api": False}, {"stop_api": True})
+
+
+def test_a_start_by_hand_that_has_begun_cannot_be_cancelled(one_folder: Site, api: FakeApi) -> None:
+    api.is_running = False
+    operation = tasks.request_api_start(reason="x", **WHO)
+
+    tasks.run_here(operation)
+
+    operation.refresh_from_db()
+    assert (operation.state, operation.is_past_cancelling) == ("succeeded", True)

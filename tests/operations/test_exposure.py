@@ -177,3 +177,13 @@ def test_what_cannot_be_counted_is_a_warning_and_the_database_stays_valid(
 )
 def test_words(exposure: Exposure, text: str) -> None:
     assert in_words(exposure) == text
+
+
+def test_after_a_restore_it_is_counted_from_the_restored_backup(
+    one_folder: Site, owner: psycopg.Connection[Any]
+) -> None:
+    backup = one_folder.backup()
+    owner.execute(f"DELETE FROM qr_codes WHERE id IN ({SOME})")
+    one_folder.restore(backup)
+
+    assert exposure(one_folder) == Exposure(backup.name)
