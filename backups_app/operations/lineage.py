@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import IntEnum
 
 from django.db.models import Case, QuerySet, Value, When
@@ -34,3 +35,14 @@ def by_line(backups: QuerySet[Backup], swap: RestoreEvent | None) -> QuerySet[Ba
         default=Value(Line.REPLACED.value),
     )
     return backups.annotate(line=line).order_by("-line", "-created_at", "-pk")
+
+
+def line_of(backup: Backup | None) -> Line:
+    """Of one that `by_line` gave."""
+    return Line(getattr(backup, "line", Line.LIVE))
+
+
+def last_of_live(now: datetime) -> Backup | None:
+    """The last validated backup that the live database goes on from."""
+    found = by_line(Backup.objects.validated().taken_by(now), last_swap()).first()
+    return None if line_of(found) is Line.REPLACED else found

@@ -45,8 +45,7 @@ def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
     journal.consequence = say("The database was only read.")
     # asked now: while the checks go on, the site's own database may be away
-    validated = Backup.objects.validated().taken_by(timezone.now())
-    last = lineage.by_line(validated, lineage.last_swap()).exclude(line=lineage.Line.REPLACED).first()
+    last = lineage.last_of_live(timezone.now())
     with journal.stage(say("Check the live database")):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):

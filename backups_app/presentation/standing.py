@@ -13,7 +13,7 @@ from django_q.models import Schedule
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.models.worker import ALIVE_FOR
-from backups_app.operations.lineage import Line, by_line
+from backups_app.operations.lineage import Line, by_line, line_of
 from backups_app.presentation import surroundings
 from backups_app.presentation.surroundings import ApiState, Room
 from backups_app.schedules import HOUSEKEEPING, JOBS
@@ -125,7 +125,7 @@ def standing() -> Standing:
     return Standing(
         now=now,
         good=good,
-        line=Line(getattr(good, "line", Line.LIVE)),
+        line=line_of(good),
         swap=swap,
         newest=newest,
         ahead=ahead,
