@@ -17,7 +17,7 @@ from typing import Any
 from docker.models.containers import Container
 
 from deploy.demo.browser import Browser, Page
-from tests.deployment.engine import HAPROXY, POSTGRES, ROOT
+from tests.deployment.engine import HAPROXY, POSTGRES, ROOT, SITE
 from tests.docker_engine import Engine
 
 PATIENCE_SECONDS = 180
@@ -44,6 +44,7 @@ class Deployment:
     engine: Engine
     folder: Path
     port: int = field(default_factory=_free_port)
+    image: str = SITE
 
     @property
     def secrets(self) -> Path:
@@ -89,6 +90,11 @@ class Deployment:
             timeout=300,
         )
         assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+
+    def tag(self, name: str) -> None:
+        """Another name for the site's image."""
+        with self.engine.client() as client:
+            assert client.images.get(SITE).tag(name)
 
     def container(self, service: str) -> Container:
         with self.engine.client() as client:
@@ -199,6 +205,7 @@ class Deployment:
             "DOCKER_SOCKET": str(self.engine.socket_path),
             "SECRETS": str(self.secrets),
             "SETTINGS": str(self.settings),
+            "QRADMIN_IMAGE": self.image,
             "SITE_POSTGRES_IMAGE": POSTGRES,
             "QR_POSTGRES_IMAGE": POSTGRES,
             "HAPROXY_IMAGE": HAPROXY,

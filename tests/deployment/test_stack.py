@@ -15,6 +15,7 @@ from tests.deployment.stack import API, COUNT, Deployment
 OLD_SCRIPTS = ROOT / "docs" / "coming-from-the-scripts.md"
 SITE_RECOVERY = ROOT / "docs" / "site-recovery.md"
 OLD_FLAGS = ("--format=custom", "--no-owner", "--no-privileges", "--no-tablespaces")
+BEFORE = "qradmin:before"
 LOCK = "LOCK TABLE scan_logs IN ACCESS EXCLUSIVE MODE"
 LOCKED = (
     "SELECT count(*) FROM pg_locks WHERE granted AND mode = 'AccessExclusiveLock'"
@@ -140,7 +141,10 @@ def test_a_file_is_uploaded_through_the_page_although_the_web_process_only_reads
     assert stack.run("worker", "ls", "-A", "/uploads")[1].split() == []
 
 
-def test_the_sites_own_database_comes_back_as_the_page_says(stack: Deployment) -> None:
+def test_the_sites_own_database_comes_back_as_the_page_says(
+    stack: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the way back to the version before, with its image."""
     stack.back_up()
     known = _records(stack)
     file = stack.manage("backup_site")["file"]
@@ -148,10 +152,14 @@ def test_the_sites_own_database_comes_back_as_the_page_says(stack: Deployment) -
     command = SITE_RECOVERY.read_text().partition("## In the compose stack")[2].split("```")[1]
     command = command.removeprefix("sh").replace("docker compose", stack.compose_command)
     stack.site_sql("TRUNCATE backups_app_step, backups_app_workerbeat")
+    stack.tag(BEFORE)
+    monkeypatch.setattr(stack, "image", BEFORE)
 
     stack.shell(re.sub(r"qradmin_site_\w+\.dump", file, command))
     stack.await_health("web", "worker")
 
+    running = [stack.container(service).attrs["Config"]["Image"] for service in ("web", "worker")]
+    assert running == [BEFORE, BEFORE]
     assert _records(stack)[: len(known)] == known
     assert int(stack.site_sql("SELECT count(*) FROM backups_app_step")) > 0
     assert stack.manage("validate_backup", later)["state"] == "succeeded"

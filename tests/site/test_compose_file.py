@@ -90,6 +90,15 @@ def test_a_running_operation_is_waited_for() -> None:
     assert SERVICES["worker"]["stop_grace_period"] == "15m"
 
 
+def test_no_page_starts_the_containers_of_another_image() -> None:
+    """`start` and `restart` take the containers that are there, whatever .env names now."""
+    pages = "".join(path.read_text() for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md"))
+
+    started = re.findall(r"^docker compose (?:re)?start (.+)$", pages, re.MULTILINE)
+
+    assert started == ["docker-control docker-view"], "these read their own file anew"
+
+
 def test_the_image_does_not_run_as_root_and_takes_only_pinned_packages() -> None:
     lines = (ROOT / "Dockerfile").read_text()
 
