@@ -99,6 +99,11 @@ def test_every_command_that_the_documentation_names_is_there() -> None:
     assert "restore" in named
 
 
+@pytest.mark.parametrize("page", ["installation.md", "configuration.md", "runbooks.md"])
+def test_a_page_that_has_settings_changed_says_how_they_come_to_count(page: str) -> None:
+    assert "`docker compose up -d`" in (DOCS / page).read_text()
+
+
 def test_every_page_stands_in_the_contents() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 
