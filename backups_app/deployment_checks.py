@@ -17,6 +17,9 @@ from backups_app.errors import QradminError
 from backups_app.sentences import say
 from backups_app.systems.web_addresses import is_engine_address, is_web_address
 
+# The tag of the check that the web server asks besides.
+STATIC_FILES = "static_files"
+
 
 @register
 def check_environment(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:  # noqa: ARG001
@@ -30,7 +33,13 @@ def check_environment(app_configs: Any, **_options: Any) -> Sequence[CheckMessag
 @register(deploy=True)
 def check_machine(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:  # noqa: ARG001
     """What only the machine can tell: asked by ``check --deploy``, as the container does when it starts."""
-    return [*_writable_folders(), *_upload_folder(), *_static_files()]
+    return [*_writable_folders(), *_upload_folder()]
+
+
+@register(STATIC_FILES, deploy=True)
+def check_static_files(app_configs: Any, **_options: Any) -> Sequence[CheckMessage]:  # noqa: ARG001
+    """What every page needs, and no command: asked by the web server too."""
+    return list(_static_files())
 
 
 def _addresses() -> Iterator[CheckMessage]:

@@ -23,10 +23,10 @@ def limit_statements() -> None:
 
 
 def refuse_wrong_settings() -> None:
-    """Say everything that is wrong and end; the management commands do the same by themselves."""
+    """Say everything that is wrong and end; management commands do the same, but need no static files."""
     from qradmin.start import is_refused
 
-    if is_refused():
+    if is_refused(shows_pages=True):
         sys.exit(APP_LOAD_ERROR)
 
 

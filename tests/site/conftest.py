@@ -20,6 +20,8 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(tmp_path: Path, site_database: SiteDatabase) -> Run:
     """A function: run Python with these words and this environment, and nothing of the developer's own."""
     (tmp_path / "backups").mkdir(mode=0o700)
+    (tmp_path / "static").mkdir()
+    (tmp_path / "static" / "staticfiles.json").write_text("{}")
     whole = {
         "PATH": os.environ["PATH"],
         "ENV_FILE": os.devnull,
@@ -29,6 +31,7 @@ def run(tmp_path: Path, site_database: SiteDatabase) -> Run:
         "DATABASE_URL": site_database.url,
         "MANAGED_DATABASE_URL": "postgresql://nobody:nothing@127.0.0.1:1/qrdb",
         "BACKUP_LOCATIONS": f"working={tmp_path / 'backups'}",
+        "STATIC_ROOT": str(tmp_path / "static"),
     }
 
     def run(*words: str, **environment: str | None) -> subprocess.CompletedProcess[str]:

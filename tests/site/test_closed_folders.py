@@ -60,15 +60,20 @@ def found(settings: Settings, check: object) -> list[CheckMessage]:
 
 
 @pytest.mark.parametrize(
-    ("name", "identity"),
+    ("name", "check", "identity"),
     [
-        ("STATIC_ROOT", "qradmin.E046"),
-        ("UPLOAD_FOLDER", "qradmin.W049"),
-        ("POSTGRES_CLIENT_FOLDERS", "qradmin.W044"),
+        ("STATIC_ROOT", deployment_checks.check_static_files, "qradmin.E046"),
+        ("UPLOAD_FOLDER", deployment_checks.check_machine, "qradmin.W049"),
+        ("POSTGRES_CLIENT_FOLDERS", deployment_checks.check_environment, "qradmin.W044"),
     ],
 )
 def test_a_folder_below_a_closed_one_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, closed: Path, name: str, identity: str
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    closed: Path,
+    name: str,
+    check: object,
+    identity: str,
 ) -> None:
     use_sqlite(settings, monkeypatch, closed.parent.parent / "site.sqlite3")
     settings.STORAGES = settings.STORAGES | {
@@ -79,8 +84,6 @@ def test_a_folder_below_a_closed_one_is_named(
     if name != "STATIC_ROOT":
         setattr(settings, name, [str(closed)] if name.endswith("FOLDERS") else str(closed))
 
-    is_told_early = name == "POSTGRES_CLIENT_FOLDERS"
-    check = deployment_checks.check_environment if is_told_early else deployment_checks.check_machine
     (message,) = found(settings, check)
 
     assert message.id == identity

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,29 @@ def test_wrong_settings_are_told_a_line_each(run: Run, words: tuple[str, ...], s
     assert len(told) == 2
     assert told[0]["message"].startswith("(qradmin.E001) SECRET_KEY is not set. ")
     assert told[1]["message"].startswith("(qradmin.E030) QUEUE_WORKERS is 'abc'. ")
+
+
+def test_a_web_server_without_its_static_files_says_so_and_ends(run: Run, tmp_path: Path) -> None:
+    done = run("-c", "import qradmin.wsgi", STATIC_ROOT=str(tmp_path / "nowhere"))
+
+    assert done.returncode == 4
+    (told,) = [line for line in lines(done.stderr) if line["level"] == "ERROR"]
+    assert told["message"].startswith("(qradmin.E046) The static files are not in ")
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (("-c", "import qradmin.wsgi"), {"DEBUG": "True"}),
+        (("manage.py", "wait_for_database"), {}),
+        (("manage.py", "check"), {}),
+    ],
+    ids=["development", "wait", "command"],
+)
+def test_what_shows_no_collected_files_starts_without_them(
+    run: Run, tmp_path: Path, words: tuple[str, ...], more: dict[str, str]
+) -> None:
+    assert run(*words, STATIC_ROOT=str(tmp_path / "nowhere"), **more).returncode == 0
 
 
 def test_a_warning_of_the_check_ends_no_start(run: Run) -> None:
