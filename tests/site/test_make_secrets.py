@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -70,4 +71,20 @@ def test_the_demos_secrets_are_not_taken_for_the_real_system(tmp_path: Path) -> 
 
     assert [one.returncode for one in refused] == [1, 1]
     assert "those of the demo system" in refused[0].stderr
+    assert f"the folder {demo}/ and the file {demo}.env" in refused[0].stderr
     assert (real / "managed_database_url").read_text() == URL
+
+
+def test_the_demos_settings_are_not_taken_for_the_real_system(tmp_path: Path) -> None:
+    folder, settings = tmp_path / "secrets", tmp_path / "secrets.env"
+    make(folder, "--demo")
+    shutil.rmtree(folder)
+
+    refused = make(folder, typed=f"{URL}\n")
+
+    assert refused.returncode == 1
+    assert f"The file {settings} is that of the demo system" in refused.stderr
+    assert not folder.exists()
+    settings.unlink()
+    assert make(folder, typed=f"{URL}\n").returncode == 0
+    assert "HTTPS_ONLY" not in settings.read_text()
