@@ -37,7 +37,7 @@ def test_the_secrets_are_random_and_only_the_owner_opens_their_folder(tmp_path: 
     assert (first / "site_database_password").read_text() in (first / "database_url").read_text()
 
 
-def test_only_the_demo_speaks_plain_http_and_has_a_name_of_its_own(tmp_path: Path) -> None:
+def test_only_the_demo_speaks_plain_http_and_only_the_real_system_joins_a_network(tmp_path: Path) -> None:
     demo, real = tmp_path / "demo", tmp_path / "real"
     (tmp_path / "kept.env").write_text("TIME_ZONE=Europe/Berlin\n")
 
@@ -47,7 +47,11 @@ def test_only_the_demo_speaks_plain_http_and_has_a_name_of_its_own(tmp_path: Pat
 
     assert "\nCOMPOSE_PROJECT_NAME=qradmin-demo\n" in (tmp_path / "demo.env").read_text()
     assert "\nHTTPS_ONLY=False\n" in (tmp_path / "demo.env").read_text()
-    assert "=" not in (tmp_path / "real.env").read_text().replace("NAME=value", "")
+    lines = (tmp_path / "real.env").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [
+        "COMPOSE_PROJECT_NAME=qradmin",
+        "QR_NETWORK_EXISTS=true",
+    ]
     assert (tmp_path / "kept.env").read_text() == "TIME_ZONE=Europe/Berlin\n"
 
 
@@ -75,7 +79,7 @@ def test_the_demos_secrets_are_not_taken_for_the_real_system(tmp_path: Path) -> 
     assert (real / "managed_database_url").read_text() == URL
 
 
-def test_the_demos_settings_are_not_taken_for_the_real_system(tmp_path: Path) -> None:
+def test_the_settings_of_one_system_are_not_taken_for_the_other(tmp_path: Path) -> None:
     folder, settings = tmp_path / "secrets", tmp_path / "secrets.env"
     make(folder, "--demo")
     shutil.rmtree(folder)
@@ -87,4 +91,5 @@ def test_the_demos_settings_are_not_taken_for_the_real_system(tmp_path: Path) ->
     assert not folder.exists()
     settings.unlink()
     assert make(folder, typed=f"{URL}\n").returncode == 0
-    assert "HTTPS_ONLY" not in settings.read_text()
+    shutil.rmtree(folder)
+    assert "is that of the real system" in make(folder, "--demo").stderr
