@@ -192,6 +192,9 @@ class Environment(FileAwareEnv):  # type: ignore[misc]
                 "Correct the path, or let the user of this service read the file.",
             )
             return None
+        if not _is_text(value):
+            self._note("E052", var, f"{var} is no text in UTF-8.", "Write it in UTF-8.")
+            return None
         return value.rstrip("\r\n") if self.ENVIRON.get(f"{var}_FILE") else value
 
     def _is_between(self, var: Text, found: Text, number: Number, least: Number, most: Number) -> Switch:
@@ -208,6 +211,11 @@ class Environment(FileAwareEnv):  # type: ignore[misc]
 
     def _note(self, identity: Text, var: Text, message: Text, hint: Text) -> None:
         self.problems.append(Problem(f"qradmin.{identity}", var, message, hint))
+
+
+def _is_text(value: str) -> bool:
+    """Python keeps the bytes of a variable that are no UTF-8 as halves of characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def _shown(text: str) -> str:

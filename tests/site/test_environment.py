@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,37 @@ def test_a_secrets_file_that_cannot_be_read_is_named(
     (problem,) = env.problems
     assert (problem.id, problem.variable) == ("qradmin.E033", "IT_FILE")
     assert "No such file" in problem.message
+
+
+READS: dict[str, tuple[Read, object]] = {
+    "str": (lambda env: env.str("IT", default="a"), "a"),
+    "choice": (lambda env: env.choice("IT", ["json", "text"], default="json"), "json"),
+    "bool": (lambda env: env.bool("IT", default=True), True),
+    "int": (lambda env: env.int("IT", default=2), 2),
+    "float": (lambda env: env.float("IT", default=0.2), 0.2),
+    "list": (lambda env: env.list("IT", default=["a"]), ["a"]),
+    "time_zone": (lambda env: env.time_zone("IT"), "UTC"),
+    "db_url": (
+        lambda env: env.db_url("IT", default="sqlite:////a"),
+        {"NAME": "/a", "ENGINE": NO_DATABASE["ENGINE"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_a_value_that_is_no_text_is_named_and_not_shown(
+    env: Environment, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setenv("IT", os.fsdecode(b"postgresql://site:hunt\xffer2@host/name"))
+    read, default = READS[kind]
+
+    found = read(env)
+
+    assert found == default
+    (problem,) = env.problems
+    assert (problem.id, problem.variable) == ("qradmin.E052", "IT")
+    assert problem.message == "IT is no text in UTF-8."
+    assert "hunt" not in str(problem)
 
 
 def test_a_password_in_a_wrong_url_is_not_shown(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,26 @@ def test_a_web_server_without_its_static_files_says_so_and_ends(run: Run, tmp_pa
     assert done.returncode == 4
     (told,) = [line for line in lines(done.stderr) if line["level"] == "ERROR"]
     assert told["message"].startswith("(qradmin.E046) The static files are not in ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SECRET_KEY", b"\xfcber" + 40 * b"hunter2"),
+        ("DATABASE_URL", b"postgresql://site:hunter2\xff@db/site"),
+        ("MANAGED_DATABASE_URL", b"postgresql://site:hunter2\xff@db/site"),
+        ("S3_SECRET_KEY_WORKING", b"hunter2\xff"),
+        ("LOG_FORMAT", b"hunter2\xff"),
+        ("ENV_FILE", b"/hunter2\xff"),
+    ],
+)
+def test_a_variable_that_is_no_text_is_a_line(run: Run, variable: str, value: bytes) -> None:
+    done = run("-c", "import qradmin.wsgi", **{variable: os.fsdecode(value)})
+
+    assert done.returncode == 4
+    told = [line["message"] for line in lines(done.stderr)]
+    assert any(line.startswith(f"(qradmin.E052) {variable} is no text in UTF-8. ") for line in told)
+    assert "hunter2" not in done.stderr
 
 
 @pytest.mark.parametrize(
