@@ -52,10 +52,22 @@ def test_the_page_of_the_configuration_has_every_variable_with_its_default(defau
 def test_the_example_of_an_environment_has_every_variable_with_its_default(defaults: dict[str, str]) -> None:
     example = (ROOT / ".env.example").read_text()
 
-    entries = re.findall(r"^# (.+)\n#([A-Z0-9_]+)=(.*)$", example, re.MULTILINE)
+    entries = re.findall(r"^# .+\n#([A-Z0-9_]+)=(.*)$", example, re.MULTILINE)
 
-    assert {name: value for _, name, value in entries} == defaults
-    assert len(entries) == len(defaults), "a variable stands twice in the example"
+    assert dict(entries) == defaults | dict(_rows(_of_the_containers()))
+    assert len(entries) == len(dict(entries)), "a variable stands twice in the example"
+
+
+def test_the_example_names_what_the_compose_file_gives_itself() -> None:
+    _, _, section = (ROOT / ".env.example").read_text().partition("# --- Of the containers alone")
+    web = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["web"]["environment"]
+
+    told, _, others = section.partition("\n\n")[0].partition("Three have other defaults")
+
+    given = {name.removesuffix("_FILE") for name in web} - OF_THE_QR_SYSTEM
+    assert len(given) == 7
+    assert {name for name in given if name not in told} == set()
+    assert {name for name in OF_THE_QR_SYSTEM if f"{name}=" not in others} == set()
 
 
 def test_the_page_has_every_variable_of_the_containers_with_its_default(defaults: dict[str, str]) -> None:
@@ -69,7 +81,7 @@ def test_the_page_has_every_variable_of_the_containers_with_its_default(defaults
             read |= set(re.findall(r'env\.int\("([A-Z_]+)", default=(\d+)', text))
 
     of_settings = {(name, default) for name, default in read if name in defaults}
-    documented = _rows((DOCS / "configuration.md").read_text().partition(CONTAINERS)[2])
+    documented = _rows(_of_the_containers())
 
     assert sorted(documented) == sorted(read - of_settings)
     assert {pair for pair in of_settings if pair[0] not in OF_THE_QR_SYSTEM} <= set(defaults.items())
@@ -108,6 +120,10 @@ def test_every_page_stands_in_the_contents() -> None:
     nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
 
     assert sorted(_pages(nav)) == sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+
+
+def _of_the_containers() -> str:
+    return (DOCS / "configuration.md").read_text().partition(CONTAINERS)[2]
 
 
 def _rows(page: str) -> list[tuple[str, str]]:
