@@ -46,9 +46,15 @@ def test_every_state_is_explained() -> None:
     outcomes = {str(one.label).lower() for one in RestoreEvent.Outcome} - {"under way"}
     backups = {str(text).lower() for _tone, text in words.BACKUP_STATES.values()}
 
-    assert states - _first_cells("backup.md") == set()
-    assert backups - _first_cells("backup.md") == set()
-    assert outcomes - _first_cells("restore.md") == set()
+    assert states - set(_first_cells("backup.md")) == set()
+    assert backups - set(_first_cells("backup.md")) == set()
+    assert outcomes - set(_first_cells("restore.md")) == set()
+
+
+def test_an_outcome_of_a_restore_stands_in_one_row() -> None:
+    table = _first_cells("restore.md", under="## How it can end")
+
+    assert len(table) == len(set(table)) > 5
 
 
 def test_the_statements_of_the_training_do_something(owner: psycopg.Connection[Any]) -> None:
@@ -75,8 +81,12 @@ def _steps(page: Path) -> str:
     return "\n".join(line for line in page.read_text().splitlines() if line.startswith(("| ", "- [ ]")))
 
 
-def _first_cells(page: str) -> set[str]:
-    return set(re.findall(r"^\| ([a-z][^|]*?) \|", (DOCS / page).read_text(), re.MULTILINE))
+def _first_cells(page: str, under: str = "") -> list[str]:
+    """Of all tables of a page, or of those under one heading."""
+    text = (DOCS / page).read_text()
+    if under:
+        text = text.partition(f"{under}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| ([a-z][^|]*?) \|", text, re.MULTILINE)
 
 
 def _plain(text: str) -> str:
