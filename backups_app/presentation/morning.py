@@ -119,6 +119,8 @@ def _age(now: Standing) -> _Verdict:
             text = _("No backup was validated since the restore of %(name)s %(time)s.")
             text %= {"name": now.good.name, "time": age}
         return Severity.CRITICAL, text, *way_out
+    if failed := _failed_since(now.good, now.latest.get(Kind.BACKUP)):
+        return Severity.WARNING, _last_failed(failed), *_steps(failed)
     if now.ahead is not None:
         text = _(
             "%(name)s bears a time in the future and does not count as the newest until then:"
@@ -130,6 +132,14 @@ def _age(now: Standing) -> _Verdict:
     else:
         text = _("%(name)s was taken %(time)s.")
     return Severity.OK, text % {"name": now.good.name, "time": age}
+
+
+def _failed_since(good: Backup, last: Operation | None) -> Operation | None:
+    """The last backup when it failed and none has been taken since then, not by a restore either."""
+    if last is None or last.state not in BAD:
+        return None
+    is_taken_since = good.imported_at is None and (good.operation_id or 0) > last.pk
+    return None if is_taken_since else last
 
 
 def _validated(now: Standing) -> _Verdict:

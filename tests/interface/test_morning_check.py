@@ -89,8 +89,26 @@ def make_older(backup: Backup, **changes: Any) -> None:
     Backup.objects.filter(pk=backup.pk).update(**changes)
 
 
+def make_newest(**facts: Any) -> Backup:
+    return make_backup("qrdb_20260525_150000.sql", size=41_000, created_at=timezone.now(), **facts)
+
+
 def set_next_run(name: str, moment: datetime) -> None:
     Schedule.objects.filter(name=name).update(next_run=moment)
+
+
+def test_a_failed_backup_is_over_when_a_good_one_was_taken_since() -> None:
+    make_operation("backup", "failed")
+    make_newest(origin="safety", operation=make_operation("restore"))
+    make_operation("backup", "cancelled")
+
+    assert findings()["age"].severity == Severity.OK
+
+
+def test_a_failed_backup_leads_to_its_steps() -> None:
+    failed = make_operation("backup", "failed", error="The disk is full.")
+
+    assert findings()["age"].url == f"/backups_app/operation/{failed.pk}/change/"
 
 
 NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]] = [
@@ -169,21 +187,21 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         "damaged copy",
         "copies",
         Severity.WARNING,
-        lambda backup: BackupCopy.objects.create(backup=backup, location="second", state="corrupt"),
+        lambda backup: BackupCopy.objects.create(backup=backup, location="nas", state="corrupt"),
         "1 copy is missing or damaged.",
     ),
     (
         "unreadable copy",
         "copies",
         Severity.WARNING,
-        lambda backup: BackupCopy.objects.create(backup=backup, location="second", state="unreadable"),
+        lambda backup: BackupCopy.objects.create(backup=backup, location="nas", state="unreadable"),
         "1 copy could not be read.",
     ),
     (
         "waiting copy",
         "copies",
         Severity.WARNING,
-        lambda backup: BackupCopy.objects.create(backup=backup, location="second", state="pending"),
+        lambda backup: BackupCopy.objects.create(backup=backup, location="nas", state="pending"),
         "1 copy waits for its location.",
     ),
     (
@@ -253,6 +271,23 @@ NO_LONGER_IN_ORDER: list[tuple[str, str, Severity, Callable[[Backup], Any], str]
         Severity.WARNING,
         lambda _: set_next_run("backup", timezone.now() + 3 * DAY),
         "further ahead than it should be: Backup; the clock seems to have been set back",
+    ),
+    (
+        "the last backup failed after a good one",
+        "age",
+        Severity.WARNING,
+        lambda _: make_operation(error="The disk is full.", state="failed"),
+        "failed: The disk is full.",
+    ),
+    (
+        "the last backup failed and one was imported since",
+        "age",
+        Severity.WARNING,
+        lambda _: (
+            make_operation(error="The disk is full.", state="interrupted"),
+            make_newest(operation=make_operation("import"), imported_at=timezone.now()),
+        ),
+        "failed: The disk is full.",
     ),
     (
         "no schedules",
