@@ -337,7 +337,8 @@ def _mark_removed(decision: Decision) -> bool:
 
 def _remove_files(journal: Journal) -> list[str]:
     """The files of removed backups, those that an earlier clean-up could not reach too; what still waits."""
-    waiting = []
+    waiting: list[str] = []
+    problems: dict[str, str] = {}
     for copy in BackupCopy.objects.filter(backup__removed_at__isnull=False).exclude(
         state=BackupCopy.State.REMOVED
     ):
@@ -345,24 +346,24 @@ def _remove_files(journal: Journal) -> list[str]:
         problem = _remove_copy(copy)
         if problem:
             waiting.append(str(copy))
-            journal.warn(
-                say(
-                    "{copy} is still there and goes with a later clean-up: {problem}",
-                    copy=copy,
-                    problem=problem,
-                )
+            problems.setdefault(copy.location, problem)
+    for alias, problem in problems.items():
+        journal.warn(
+            say(
+                "What is to go is still in {location} and goes with a later clean-up: {problem}",
+                location=alias,
+                problem=problem,
             )
+        )
     return waiting
 
 
 def _remove_copy(copy: BackupCopy) -> str:
     """Why the file could not be removed, or nothing. A file that is not there is as good as removed."""
-    location = config.location(copy.location)
-    if location is None:
-        return say("{location} is no longer in BACKUP_LOCATIONS.", location=copy.location)
-    if (
-        copy.state != BackupCopy.State.PENDING
-    ):  # where no copy of ours arrived, a file of that name is another's
+    if copy.state != BackupCopy.State.PENDING:  # where none arrived, a file of that name is another's
+        location = config.location(copy.location)
+        if location is None:
+            return say("{location} is no longer in BACKUP_LOCATIONS.", location=copy.location)
         try:
             location.remove(copy.backup.name)
         except EnvironmentProblem as problem:

@@ -36,7 +36,7 @@ TELLING = (
 @dataclass(frozen=True)
 class Copies:
     """The copies of all backups that are not removed; ``elsewhere``: the locations of some that are no
-    longer configured."""
+    longer configured, whose copies nobody can mend, so that no other number has them."""
 
     bytes: int
     damaged: int
@@ -171,11 +171,11 @@ def _copies(known: set[str]) -> Copies:
         .annotate(count=Count("pk"), bytes=Sum("backup__size"))
     )
     found = list(rows)
+    stored = [row for row in found if row["state"] == State.STORED]
 
     def count(*states: str) -> int:
-        return sum(row["count"] for row in found if row["state"] in states)
+        return sum(row["count"] for row in found if row["state"] in states and row["location"] in known)
 
-    stored = [row for row in found if row["state"] == State.STORED]
     return Copies(
         bytes=sum(row["bytes"] for row in stored),
         elsewhere=tuple(sorted({row["location"] for row in stored} - known)),

@@ -65,6 +65,13 @@ def test_copies_in_a_location_that_was_taken_away_are_one_warning(in_order: Back
     assert found.message.startswith("Copies lie in old, older, no longer named")
 
 
+def test_what_is_wrong_in_a_location_that_was_taken_away_is_no_warning_for_ever(in_order: Backup) -> None:
+    for alias, state in (("old", "pending"), ("older", "missing"), ("oldest", "unreadable")):
+        BackupCopy.objects.create(backup=in_order, location=alias, state=state)
+
+    assert findings()["copies"].severity == Severity.OK
+
+
 def findings() -> dict[str, Finding]:
     return {finding.name: finding for finding in morning.judge(standing())}
 

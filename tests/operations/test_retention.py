@@ -321,6 +321,24 @@ def test_a_location_that_is_down_keeps_its_file_for_later(site: Site, three: lis
     assert three[0].name not in site.files()
 
 
+def test_a_location_that_was_taken_away_is_told_once_and_what_never_arrived_there_is_done_with(
+    site: Site, three: list[Backup], settings: Settings
+) -> None:
+    settings.BACKUP_KEEP = "1"
+    for backup in three:
+        BackupCopy.objects.create(backup=backup, location="old", state="pending")
+        BackupCopy.objects.create(backup=backup, location="older", state="stored")
+
+    operation = prune(site)
+
+    assert not BackupCopy.objects.filter(location="old", state="pending", backup__in=three[:2]).exists()
+    assert operation.result["waiting"] == [f"{one.name} in older" for one in three[:2]]
+    told = operation.steps.filter(what__contains="goes with a later clean-up")
+    assert [step.what.partition(":")[0] for step in told] == [
+        "What is to go is still in older and goes with a later clean-up"
+    ]
+
+
 def test_newer_backups_whose_files_are_lost_do_not_make_older_ones_go(
     site: Site, three: list[Backup]
 ) -> None:
