@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -70,13 +71,15 @@ def site_database() -> Server | Path:
     site = settings.DATABASES["default"]
     if "postgresql" not in site["ENGINE"]:
         return Path(str(site["NAME"]))
+    told = {name: str(value) for name, value in site.get("OPTIONS", {}).items()}
     return Server(
         host=str(site["HOST"]),
         port=int(site.get("PORT") or 5432),
         user=str(site["USER"]),
         password=str(site["PASSWORD"]),
         database=str(site["NAME"]),
-        sslmode=str(site.get("OPTIONS", {}).get("sslmode", "prefer")),
+        sslmode=told.get("sslmode", "prefer"),
+        options=_options(told),
     )
 
 
@@ -331,8 +334,7 @@ def _server(variable: str, url: str) -> Server:
                 example=MANAGED_EXAMPLE,
             )
         )
-    modes = {"sslmode": "|".join(addresses.SSL_MODES)}
-    address = addresses.parse(variable, url, options=modes, example=MANAGED_EXAMPLE)
+    address = addresses.parse(variable, url, options=addresses.OPTIONS, example=MANAGED_EXAMPLE)
     if not address.user:
         raise addresses.incomplete(variable, MANAGED_EXAMPLE)
     return Server(
@@ -342,7 +344,14 @@ def _server(variable: str, url: str) -> Server:
         password=address.password,
         database=address.database,
         sslmode=address.options.get("sslmode", "prefer"),
+        options=_options(address.options),
     )
+
+
+def _options(told: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What a connection takes beside the sslmode; how long it waits is its own affair."""
+    names = [name for name in addresses.OPTIONS if name != "sslmode"]
+    return tuple((name, told[name]) for name in names if name in told)
 
 
 def _columns(text: str) -> dict[str, tuple[str, ...]]:

@@ -32,15 +32,8 @@ Number: TypeAlias = float
 Words: TypeAlias = list[str]
 DATABASES_EXAMPLE = "postgresql://user:password@host:5432/name or sqlite:////absolute/path"
 URL_HINT = "In a password @ : / ? # % are written %40 %3A %2F %3F %23 %25; no quotes stand around the URL."
-# What may stand behind the question mark of the site's own database, with the pattern of its values.
-DATABASE_OPTIONS = {
-    "sslmode": "|".join(addresses.SSL_MODES),
-    "sslrootcert": "/.+",
-    "sslcert": "/.+",
-    "sslkey": "/.+",
-    "connect_timeout": "[1-9][0-9]{0,2}",
-    "target_session_attrs": "any|read-write|read-only|primary|standby|prefer-standby",
-}
+# What may stand behind the question mark of the site's own database.
+DATABASE_OPTIONS = {**addresses.OPTIONS, "connect_timeout": "[1-9][0-9]{0,2}"}
 
 
 @dataclass(frozen=True)

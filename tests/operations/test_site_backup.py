@@ -8,7 +8,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest import mock
+from urllib.parse import urlencode
 
+import psycopg
 import pytest
 from django.conf import settings as django_settings
 from pytest_django.fixtures import Settings
@@ -17,7 +20,9 @@ from backups_app import config
 from backups_app.models import Backup, Operation
 from backups_app.operations import site_recovery
 from backups_app.systems import site_file, vault
+from backups_app.systems.postgres import connections
 from backups_app.systems.postgres.connections import Server
+from qradmin.environment import Environment
 from tests.operations.site import WHO, Site
 
 on_sqlite = pytest.mark.skipif(
@@ -257,6 +262,40 @@ def test_the_settings_say_where_the_sites_database_is(monkeypatch: pytest.Monkey
 
     assert found == Server("db", 5432, "u", "secret-word", "qradmin", "require")
     assert "secret-word" not in repr(found)
+
+
+TLS = {
+    "sslrootcert": "/etc/tls/ca.pem",
+    "sslcert": "/etc/tls/site.pem",
+    "sslkey": "/etc/tls/site.key",
+    "target_session_attrs": "read-write",
+}
+
+
+@pytest.mark.parametrize("ask", [config.site_database, config.managed_database, config.drill_database])
+def test_tls_is_carried_from_the_url_to_connections_and_programs(
+    monkeypatch: pytest.MonkeyPatch, settings: Settings, ask: Callable[[], Any]
+) -> None:
+    url = f"postgresql://u:pw@db/name?sslmode=verify-full&{urlencode(TLS)}"
+    monkeypatch.setenv("IT", f"{url}&connect_timeout=3")
+    monkeypatch.setitem(django_settings.DATABASES, "default", Environment().db_url("IT"))
+    settings.MANAGED_DATABASE_URL = settings.DRILL_DATABASE_URL = url
+
+    server = ask()
+
+    told = connections.environment(server, "test")
+    assert {name: told[name] for name in told if name.startswith(("PGSSL", "PGTARGET"))} == {
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": "/etc/tls/ca.pem",
+        "PGSSLCERT": "/etc/tls/site.pem",
+        "PGSSLKEY": "/etc/tls/site.key",
+        "PGTARGETSESSIONATTRS": "read-write",
+    }
+    connect = mock.Mock()
+    monkeypatch.setattr(psycopg, "connect", connect)
+    with connections.connect(server, application_name="test"):
+        pass
+    assert TLS.items() <= connect.call_args.kwargs.items()
 
 
 def test_what_was_open_then_is_closed_and_never_done_again(site: Site) -> None:

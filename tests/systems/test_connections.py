@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,6 +20,7 @@ from backups_app.systems.postgres.connections import (
     program_problem,
     translate,
 )
+from tests.operations.site import beside
 
 
 def failure(server: Server, statement: str = "SELECT 1") -> QradminError:
@@ -73,6 +75,26 @@ def test_a_database_without_free_connections_says_so(
 
     assert isinstance(error, ServerUnavailable)
     assert "has no free connection" in error.message
+
+
+def test_a_root_certificate_that_is_missing_is_named(managed: Server, tmp_path: Path) -> None:
+    missing = tmp_path / "database.pem"
+
+    def agree_to_tls() -> None:
+        client, _ = listener.accept()
+        with client:
+            client.recv(8)
+            client.sendall(b"S")
+            client.recv(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, beside(agree_to_tls):
+        port = listener.getsockname()[1]
+        options = (("sslrootcert", str(missing)),)
+        error = failure(replace(managed, port=port, sslmode="verify-full", options=options))
+
+    assert isinstance(error, ServerUnavailable)
+    assert error.message.startswith(f"A certificate for PostgreSQL at 127.0.0.1:{port} cannot be used")
+    assert f'root certificate file "{missing}" does not exist' in error.message
 
 
 def test_required_encryption_that_the_server_lacks_is_said(managed: Server) -> None:

@@ -12,6 +12,14 @@ from backups_app.sentences import say
 
 SCHEMES = ("postgresql", "postgres", "psql", "pgsql")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# What may stand behind the question mark of any database, with the pattern of its values: libpq's own names.
+OPTIONS = {
+    "sslmode": "|".join(SSL_MODES),
+    "sslrootcert": "/.+",
+    "sslcert": "/.+",
+    "sslkey": "/.+",
+    "target_session_attrs": "any|read-write|read-only|primary|standby|prefer-standby",
+}
 LONGEST_NAME = 63
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-fA-F:.%]+)\]|(?P<name>[\w.%-]+))(?::(?P<port>.*))?")
 

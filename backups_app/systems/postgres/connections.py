@@ -38,7 +38,10 @@ STILL_THERE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Server:
-    """Where a PostgreSQL database is, and as whom to log in. Its text never holds the password."""
+    """Where a PostgreSQL database is, and as whom to log in. Its text never holds the password.
+
+    ``options``: what else libpq is told, each with its own name, such as ``sslrootcert``.
+    """
 
     host: str
     port: int
@@ -46,6 +49,7 @@ class Server:
     password: str = field(repr=False)
     database: str
     sslmode: str = "prefer"
+    options: tuple[tuple[str, str], ...] = ()
 
     def at(self, database: str) -> Server:
         """The same server and login, another database."""
@@ -73,7 +77,7 @@ def connect(
             autocommit=autocommit,
             client_encoding="UTF8",
             options=NO_TIME_LIMIT,
-            **STILL_THERE,
+            **(STILL_THERE | dict(server.options)),
         )
         try:
             yield connection
@@ -110,6 +114,7 @@ def environment(server: Server, application_name: str) -> dict[str, str]:
         "PGPASSWORD": server.password,
         "PGDATABASE": server.database,
         "PGSSLMODE": server.sslmode,
+        **{f"PG{name.replace('_', '').upper()}": value for name, value in server.options},
         "PGAPPNAME": application_name,
         "PGCONNECT_TIMEOUT": "10",
         "PGOPTIONS": CHECK_CLIENT,
@@ -153,6 +158,9 @@ _NOT_LET_IN = gettext_noop(
 _SSLMODE_UNFIT = gettext_noop(
     "PostgreSQL at {host}:{port} and the sslmode {sslmode} do not fit: check the URL."
 )
+_CERTIFICATE_UNFIT = gettext_noop(
+    "A certificate for PostgreSQL at {host}:{port} cannot be used: check the files in its URL ({text})."
+)
 _UNKNOWN_HOST = gettext_noop(
     "The host {host} is unknown on this network: check the host in the database's URL."
 )
@@ -180,6 +188,16 @@ _KNOWN: tuple[tuple[tuple[type[psycopg.Error], ...], type[QradminError], str], .
     ((pg.DiskFull,), NoSpace, _SERVER_FULL),
     ((pg.LockNotAvailable,), EnvironmentProblem, _LOCKED),
     ((pg.AdminShutdown, pg.CrashShutdown, pg.IdleSessionTimeout), ServerUnavailable, _LOST),
+)
+
+# libpq's words for a file that is missing or not readable, and for a server that is not trusted.
+_CERTIFICATE_SIGNS = (
+    "root certificate file",
+    'certificate file "',
+    'private key file "',
+    "certificate verify failed",
+    "server certificate",
+    "valid client certificate",
 )
 
 _SAID_BY_PROGRAMS: tuple[tuple[tuple[str, ...], type[QradminError], str], ...] = (
@@ -241,6 +259,8 @@ def _said(sentence: str, server: Server, text: str) -> str:
 
 
 def _why_not_connected(lowered: str) -> str:
+    if any(sign in lowered for sign in _CERTIFICATE_SIGNS):
+        return _CERTIFICATE_UNFIT
     if "password authentication failed" in lowered or "no password supplied" in lowered:
         return _LOGIN_REFUSED
     if "too many" in lowered or "remaining connection slots" in lowered:
