@@ -186,7 +186,7 @@ def request_backup_site(**who: Any) -> Operation:
 
 def find_backup(name: str) -> Backup:
     """The backup of that name; Refused when it is no name of a backup, UnknownBackup when there is none."""
-    vault.parse_name(name)
+    vault.MANAGED_NAMES.insist_on(name)
     found = Backup.objects.filter(name=name).first()
     if found is None:
         raise UnknownBackup(say("There is no backup named {name}.", name=name))

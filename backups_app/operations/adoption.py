@@ -44,9 +44,9 @@ class Judged:
         """When the archive was begun, by the clock of the machine that made it; never in the future."""
         try:
             told = datetime.strptime(self.facts.created[:19], "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
-            return min(timezone.make_aware(told), timezone.now())
-        except (ValueError, OverflowError):
+        except ValueError:
             return None
+        return min(timezone.make_aware(told), timezone.now()) if told.year in vault.YEARS else None
 
 
 def judge(journal: Journal, path: Path) -> Judged:

@@ -145,13 +145,16 @@ def look() -> Look:
 
 
 def unknown_files(files: Mapping[str, list[vault.StoredFile]]) -> list[Candidate]:
-    """Files that no present backup has, oldest name first; ``files``: alias -> what lies there."""
+    """Files that no present backup has, oldest name first; ``files``: alias -> what lies there.
+
+    None is of a date that no backup can have.
+    """
     known = set(Backup.objects.present().values_list("name", flat=True))
     places: dict[str, list[str]] = {}
     sizes: dict[str, int] = {}
     for alias, stored in files.items():
         for file in stored:
-            if file.name not in known:
+            if file.name not in known and vault.is_name(file.name):
                 places.setdefault(file.name, []).append(alias)
                 sizes.setdefault(file.name, file.size)
     order = sorted(places, key=lambda name: (vault.parse_name(name).moment, name))

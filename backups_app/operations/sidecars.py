@@ -182,6 +182,8 @@ def _moment(text: object) -> datetime:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a time without its zone")
+    if moment.year not in vault.YEARS:
+        raise ValueError("a time that no backup is of")
     return moment.astimezone(UTC)
 
 

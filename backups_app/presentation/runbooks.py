@@ -23,6 +23,7 @@ from backups_app.presentation import buttons, overview, recipes, trials
 from backups_app.presentation.buttons import Button, May
 from backups_app.presentation.days import BAD
 from backups_app.presentation.standing import standing
+from backups_app.systems import vault
 
 SHOWN, PINNED_SHOWN, SAFETY_SHOWN = 5, 10, 3
 VALIDATIONS = (
@@ -31,7 +32,6 @@ VALIDATIONS = (
     Operation.Kind.PROVE_BACKUP,
     Operation.Kind.CHECK_COPIES,
 )
-YEARS = range(2, 9999)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def loss_of(typed: str) -> Loss:
         moment = parse_datetime(typed)
     except ValueError:
         moment = None
-    if moment is None or moment.year not in YEARS:
+    if moment is None or moment.year not in vault.YEARS:
         return Loss(problem=_("This moment cannot be understood: write it like 2026-05-25 14:30."))
     if timezone.is_naive(moment):
         moment = timezone.make_aware(moment)

@@ -113,8 +113,16 @@ def moment(value: datetime | None) -> SafeString | str:
         '<time datetime="{}" title="{}">{}</time>',
         value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        timezone.localtime(value).strftime("%Y-%m-%d %H:%M"),
+        _local(value).strftime("%Y-%m-%d %H:%M"),
     )
+
+
+def _local(value: datetime) -> datetime:
+    """The first and the last day that a record can bear may have no local time: they stay as they are."""
+    try:
+        return timezone.localtime(value)
+    except OverflowError:
+        return value
 
 
 def clock(value: datetime) -> SafeString:

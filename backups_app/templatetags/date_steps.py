@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import calendar
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 from django import template
@@ -11,6 +11,8 @@ from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
+
+from backups_app.systems.vault import YEARS
 
 register = template.Library()
 
@@ -25,7 +27,7 @@ def date_steps(cl: Any) -> dict[str, Any]:
     ends = [moments.order_by(order).first() for order in (field, f"-{field}") if cl.result_count]
     if not ends:
         return {"show": bool(year), "back": _back(cl, field, year, month, day), "choices": []}
-    first, last = (timezone.localdate(end) for end in ends)
+    first, last = (_day(end) for end in ends)
     is_wide = not (year or month or day)
     if is_wide and first.year == last.year:
         year = first.year
@@ -35,6 +37,13 @@ def date_steps(cl: Any) -> dict[str, Any]:
         "back": None if is_wide else _back(cl, field, year, month, day),
         "choices": _choices(cl, field, first, last, (year, month, day)),
     }
+
+
+def _day(moment: datetime) -> date:
+    """The local day; of one that no backup is of, the nearest that one can be of."""
+    if moment.year < YEARS[0]:
+        return date(YEARS[0], 1, 1)
+    return timezone.localdate(moment) if moment.year in YEARS else date(YEARS[-1], 12, 31)
 
 
 def _choices(

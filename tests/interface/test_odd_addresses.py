@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -304,3 +305,26 @@ def test_a_number_that_no_record_has_is_not_found(log_in: Log_in, address: str, 
         200,
         404,
     }  # the stock pages of people lead to the first page with a sentence
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York"])
+@pytest.mark.parametrize(
+    "moment",
+    [datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(1, 1, 1, tzinfo=UTC)],
+    ids=["last", "first"],
+)
+def test_a_backup_of_the_first_or_last_day_there_is_breaks_no_page(
+    staff: Client, settings: Any, zone: str, moment: datetime
+) -> None:
+    settings.TIME_ZONE = zone
+    odd = make_backup("qrdb_99991231_235959.sql", created_at=moment)
+
+    for address in (
+        "/backups_app/backup/",
+        f"/backups_app/backup/{odd.pk}/change/",
+        "/backups_app/backup/prune/",
+        "/",
+        "/runbooks/accidental-deletion/",
+    ):
+        answer = staff.get(address)
+        assert answer.status_code == 200, address

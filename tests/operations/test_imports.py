@@ -613,3 +613,23 @@ def test_nothing_but_an_upload_is_ever_opened_as_one(site: Site, name: str) -> N
     operation = site.attempt(tasks.request_import_upload(name, original="x", **WHO))
 
     assert operation.error.startswith("This is not the name of an uploaded file.")
+
+
+def test_a_file_of_a_date_that_no_backup_can_have_is_never_adopted(site: Site) -> None:
+    for name in ("qrdb_99991231_235959.sql", "qrdb_00010101_000000.sql"):
+        old_dump(site, site.working / name)
+
+    assert site.import_found().result["adopted"] == []
+    assert not Backup.objects.exists()
+
+
+def test_a_backup_of_such_a_date_that_is_known_already_is_still_looked_after(site: Site) -> None:
+    name = "qrdb_99991231_235959.sql"
+    backup = site.backup()
+    for folder in (site.working, site.second):
+        (folder / backup.name).rename(folder / name)
+    Backup.objects.update(name=name, created_at=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+    assert tasks.find_backup(name) == backup
+    assert site.check_copies().result["intact"] == 2
+    assert site.attempt(tasks.request_prune(**WHO)).state == "succeeded"

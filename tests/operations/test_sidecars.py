@@ -83,6 +83,8 @@ def test_what_makes_sense_is_taken_over(tmp_path: Path) -> None:
         pytest.param(FACTS | {"created_at": "yesterday"}, id="no time"),
         pytest.param(FACTS | {"created_at": "2025-01-01T03:04:05"}, id="a time without zone"),
         pytest.param(FACTS | {"is_api_stopped": "no"}, id="a text for a flag"),
+        pytest.param(FACTS | {"created_at": "9999-12-31T23:59:59+00:00"}, id="the end of time"),
+        pytest.param(FACTS | {"created_at": "0001-01-01T00:00:00+02:00"}, id="before the beginning of time"),
         pytest.param(FACTS | {"is_pinned": 1}, id="a number for a flag"),
         pytest.param(FACTS | {"warnings": "odd"}, id="a text for a list"),
         pytest.param(FACTS | {"warnings": [{}]}, id="a list of other things"),

@@ -78,7 +78,16 @@ def test_anything_else_is_refused_in_one_sentence(name: str) -> None:
     assert len(refused.value.message.splitlines()) == 1
 
 
-@given(st.text(max_size=80), st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)), st.booleans())  # noqa: DTZ001
+@pytest.mark.parametrize("day", ["99991231", "22000101", "19691231", "00010101"])
+def test_a_date_that_no_backup_can_have_is_refused(day: str) -> None:
+    name = f"qrdb_{day}_235959.sql"
+
+    assert not is_name(name)
+    with pytest.raises(Refused, match="is not the name of a backup file"):
+        parse_name(name)
+
+
+@given(st.text(max_size=80), st.datetimes(datetime(1970, 1, 1), datetime(2199, 12, 31)), st.booleans())  # noqa: DTZ001
 def test_every_database_gets_names_that_are_read_back(database: str, moment: datetime, safety: bool) -> None:
     name = make_name(database, moment.replace(tzinfo=UTC), safety=safety)
 

@@ -23,6 +23,8 @@ SITE_PATTERN = re.compile(r"qradmin_site_(?P<moment>[0-9]{8}_[0-9]{6})\.(?:sqlit
 _TEMPORARY_PATTERN = re.compile(r"\.(?P<name>.+\.(?:sql|sqlite3|dump))(?:\.json)?(?:\.[0-9a-f]{8})?\.part")
 _CHECK_PATTERN = re.compile(re.escape(CHECK_PREFIX) + "[0-9a-f]{16}")
 _MOMENT_FORMAT = "%Y%m%d_%H%M%S"
+# Of what becomes a backup. Another year is a mistake; the first and the last have no local time everywhere.
+YEARS = range(1970, 2200)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def parse_name(name: str) -> BackupName:
     """The parts of ``name``; Refused when it is not exactly a backup's file name."""
     match = NAME_PATTERN.fullmatch(name)
     moment = _moment(match["moment"]) if match else None
-    if match is None or moment is None:
+    if match is None or moment is None or moment.year not in YEARS:
         raise Refused(
             say(
                 "{name} is not the name of a backup file: it has to look like {example}.",
@@ -71,13 +73,19 @@ def parse_name(name: str) -> BackupName:
 
 def is_name(name: str) -> bool:
     """Whether ``name`` is exactly a backup's file name."""
-    match = NAME_PATTERN.fullmatch(name)
-    return bool(match and _moment(match["moment"]))
+    try:
+        parse_name(name)
+    except Refused:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
 class Naming:
-    """One family of file names: a location that is opened with it sees and touches no others."""
+    """One family of file names: a location that is opened with it sees and touches no others.
+
+    Any year fits: what was once recorded is still read, and removed when its time comes.
+    """
 
     pattern: re.Pattern[str]
     example: str
@@ -108,6 +116,15 @@ def make_site_name(moment: datetime, suffix: str) -> str:
     name = f"qradmin_site_{moment.astimezone(UTC).strftime(_MOMENT_FORMAT)}.{suffix}"
     SITE_NAMES.insist_on(name)
     return name
+
+
+def moment_in(name: str) -> datetime:
+    """The time in a name of either kind, in UTC; Refused when it is none."""
+    match = NAME_PATTERN.fullmatch(name) or SITE_PATTERN.fullmatch(name)
+    moment = _moment(match["moment"]) if match else None
+    if moment is None:
+        raise Refused(say("{name} is not the name of a backup file.", name=f"{name!a:.120}"))
+    return moment
 
 
 def is_ours(name: str) -> bool:
