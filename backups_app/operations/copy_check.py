@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, QuerySet
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem
 from backups_app.models import Backup, BackupCopy, Operation
-from backups_app.operations import copies, sidecars
+from backups_app.operations import copies, sidecars, site_copies
 from backups_app.operations.journal import Journal
 from backups_app.operations.places import Places
 from backups_app.sentences import say
@@ -50,6 +50,7 @@ def check_copies(journal: Journal) -> None:
     2. Read each copy where it lies, a second time before it is called damaged or unreadable.
     3. Bring what is missing, damaged, unreadable or waiting from an intact copy. A file that is there is
        replaced only when the replacement has been read back beside it.
+    4. Without ``only_pending`` the same with the newest backup of the site's own database.
 
     BadBackup when a backup has no intact copy left.
     """
@@ -60,6 +61,8 @@ def check_copies(journal: Journal) -> None:
     for backup in _wanted(only_pending=only_pending):
         with journal.stage(say("Check the copies of {backup}", backup=backup.name)):
             _check(journal, backup, places, findings, only_pending=only_pending)
+    if not only_pending:
+        site_copies.check_site_copies(journal, places)
     _tell(journal, places, findings)
 
 

@@ -24,7 +24,7 @@ SIDECAR_FORMAT = 1
 
 @dataclass(frozen=True)
 class Made:
-    """A backup of the site's database that lies in the working location, read back."""
+    """A backup of the site's database, read back; ``path``: where it can be read on this machine."""
 
     name: str
     path: Path
@@ -65,7 +65,7 @@ def backup_site(journal: Journal) -> None:
     stored, warnings = [working], []
     for location in others:
         try:
-            _copy(journal, made, location)
+            store_copy(journal, made, location)
             stored.append(location)
         except EnvironmentProblem as problem:
             warnings.append(
@@ -98,7 +98,8 @@ def _make(journal: Journal, working: vault.Location) -> Made:
     return made
 
 
-def _copy(journal: Journal, made: Made, location: vault.Location) -> None:
+def store_copy(journal: Journal, made: Made, location: vault.Location) -> None:
+    """One more copy, read back; EnvironmentProblem when it differs, or a file of that name is there."""
     with journal.stage(stages.copy_to(location.alias)):
         found = location.store(made.path, made.name, watch=journal.watch)
         if found != made.stored:

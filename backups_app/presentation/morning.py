@@ -297,13 +297,15 @@ def _schedules(now: Standing) -> _Verdict:
         if last is not None and last.state in BAD:
             return Severity.WARNING, _last_failed(last), *_steps(last)
     site = now.latest.get(Kind.BACKUP_SITE)
-    if site is not None and site.result.get("warnings"):
+    check = now.latest.get(Kind.CHECK_COPIES)
+    if site is None:
+        return Severity.OK, _("All of them run.")
+    told, warnings = site, site.result.get("warnings")
+    if check is not None and check.result.get("site_backup", "") == site.result.get("file"):
+        told, warnings = check, check.result["site_warnings"]  # what it lacked may have been brought since
+    if warnings:
         text = _("The last backup of the site's own database: %(warnings)s")
-        return (
-            Severity.WARNING,
-            text % {"warnings": " ".join(map(in_words, site.result["warnings"]))},
-            *_steps(site),
-        )
+        return Severity.WARNING, text % {"warnings": " ".join(map(in_words, warnings))}, *_steps(told)
     return Severity.OK, _("All of them run.")
 
 

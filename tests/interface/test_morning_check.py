@@ -65,6 +65,16 @@ def test_copies_in_a_location_that_was_taken_away_are_one_warning(in_order: Back
     assert found.message.startswith("Copies lie in old, older, no longer named")
 
 
+@pytest.mark.parametrize("told", [[], ["nas holds another file."]])
+def test_what_the_check_of_the_copies_found_of_the_sites_backup_counts(told: list[str]) -> None:
+    make_operation("backup_site", result={"file": "a.dump", "warnings": ["nas does not answer."]})
+    make_operation("check_copies", result={"site_backup": "a.dump", "site_warnings": told})
+
+    found = findings()["schedules"]
+
+    assert (found.severity, "nas holds" in found.message) == (int(bool(told)), bool(told))
+
+
 def test_what_is_wrong_in_a_location_that_was_taken_away_is_no_warning_for_ever(in_order: Backup) -> None:
     for alias, state in (("old", "pending"), ("older", "missing"), ("oldest", "unreadable")):
         BackupCopy.objects.create(backup=in_order, location=alias, state=state)

@@ -23,7 +23,7 @@ from backups_app.systems import site_file, vault
 from backups_app.systems.postgres import connections
 from backups_app.systems.postgres.connections import Server
 from qradmin.environment import Environment
-from tests.operations.site import WHO, Site
+from tests.operations.site import WHO, Site, change_bytes
 
 on_sqlite = pytest.mark.skipif(
     "sqlite" not in django_settings.DATABASES["default"]["ENGINE"], reason="the site's database is PostgreSQL"
@@ -215,6 +215,81 @@ def test_a_database_that_cannot_be_read_is_said(
     assert (operation.state, operation.blame) == ("failed", "environment")
     assert operation.error.startswith("The site's own database could not be copied")
     assert site.files() == set()
+
+
+@on_sqlite
+def test_a_location_that_was_down_for_a_moment_gets_the_newest_with_the_next_check(
+    site: Site, in_a_file: Path
+) -> None:
+    site.second.rmdir()
+    made = site.backup_site().result
+    site.second.mkdir()
+
+    check = site.check_copies()
+
+    assert vault.sha256_of(site.second / made["file"]) == made["sha256"]
+    assert json.loads((site.second / f"{made['file']}.json").read_text())["sha256"] == made["sha256"]
+    assert (check.result["site_backup"], check.result["site_warnings"]) == (made["file"], [])
+    told = f"second holds an intact copy of {made['file']} again."
+    assert told in check.steps.values_list("what", flat=True)
+
+
+@on_sqlite
+@pytest.mark.parametrize("where", ["working", "second"])
+def test_a_damaged_copy_of_the_newest_is_replaced_from_an_intact_one(
+    site: Site, in_a_file: Path, where: str
+) -> None:
+    made = site.backup_site().result
+    folder = getattr(site, where)
+    change_bytes(folder / made["file"], lambda data: data.reverse())
+
+    check = site.check_copies()
+
+    assert vault.sha256_of(folder / made["file"]) == made["sha256"]
+    assert check.result["site_warnings"] == []
+
+
+@on_sqlite
+def test_a_file_that_is_not_ours_is_left_alone_at_the_place_of_the_newest(
+    site: Site, in_a_file: Path
+) -> None:
+    made = site.backup_site().result
+    (site.second / made["file"]).write_text("theirs")
+    (site.second / f"{made['file']}.json").write_text('{"sha256": "theirs"}')
+
+    check = site.check_copies()
+
+    assert check.state == "succeeded"
+    assert (site.second / made["file"]).read_text() == "theirs"
+    assert check.result["site_warnings"] == [
+        f"second holds another file named {made['file']}: it was left as it is."
+    ]
+
+
+@on_sqlite
+def test_a_location_that_is_down_holds_up_no_check_of_the_newest(site: Site, in_a_file: Path) -> None:
+    made = site.backup_site().result
+    (site.working / f"{made['file']}.json").unlink()
+    site.second.rename(site.second.with_name("away"))
+
+    check = site.check_copies()
+
+    assert check.state == "succeeded"
+    assert json.loads((site.working / f"{made['file']}.json").read_text())["sha256"] == made["sha256"]
+    assert check.result["site_warnings"] == []
+
+
+@on_sqlite
+def test_where_no_copy_of_the_newest_is_intact_it_is_said(site: Site, in_a_file: Path) -> None:
+    made = site.backup_site().result
+    for folder in (site.working, site.second):
+        (folder / made["file"]).write_bytes(b"x")
+
+    check = site.check_copies()
+
+    assert check.result["site_warnings"] == [
+        f"No location that answers holds an intact copy of {made['file']}: back up this site again."
+    ]
 
 
 def test_a_site_in_postgresql_is_dumped(
