@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 from psycopg.rows import TupleRow
@@ -19,7 +19,7 @@ from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, 
 from backups_app.models import Backup, Operation
 from backups_app.operations import copies, retention, stages
 from backups_app.operations.api import api_stayed_stopped, api_stopped
-from backups_app.operations.journal import Journal
+from backups_app.operations.journal import AWAY, Journal, patiently
 from backups_app.operations.movement import followed
 from backups_app.sentences import say
 from backups_app.systems import processes, vault
@@ -104,7 +104,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
             warnings=_content_warnings(taken, server.database),
         )
         journal.confirm()
-        path = _name_and_record(file, backup, working)
+        path = _name_and_record(file, backup)
     if origin == Backup.Origin.SAFETY:
         kept = say("The safety backup {name} was made and is kept.", name=name)
         journal.consequence = f"{journal.consequence} {kept}"
@@ -204,18 +204,29 @@ def _read_whole(journal: Journal, reading: ReadingAlong, file: Path) -> str:
     return vault.sha256_of(file, watch=journal.watch)
 
 
-def _name_and_record(file: vault.WorkingFile, backup: Backup, working: vault.Location) -> Path:
-    """The file gets its name and the row is written: both or neither."""
+def _name_and_record(file: vault.WorkingFile, backup: Backup) -> Path:
+    """The file gets its name and the row is written: both or neither.
+
+    Nothing is removed here when that goes wrong: whose a file of this name is then stands in the records
+    alone, which may not answer just now. What is nobody's is removed as a leftover.
+    """
     try:
         with transaction.atomic():
-            backup.save()
+            _insert(backup)
             path = file.commit()
-    except vault.NameTaken:
-        raise
-    except BaseException:
-        working.remove(backup.name)
-        raise
+    except AWAY:  # the row may have been written although nobody said so
+        if not patiently(lambda: Backup.objects.filter(pk=backup.pk, operation=backup.operation).exists()):
+            raise
     return path
+
+
+def _insert(backup: Backup) -> None:
+    """Write the row. NameTaken when there is one of that name by now."""
+    try:
+        backup.save(force_insert=True)
+    except IntegrityError as error:
+        told = say("There is another backup named {name} meanwhile: it was left as it is.", name=backup.name)
+        raise vault.NameTaken(told) from error
 
 
 def _free_name(database: str, *, is_safety: bool) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
 from pytest_django.fixtures import Settings
 
 from backups_app.models import Backup, Operation
@@ -105,6 +107,60 @@ def test_a_file_that_takes_the_name_during_the_dump_is_neither_overwritten_nor_c
     assert "it was left as it is" in operation.error
     assert operation.leftovers == []
     assert taken[0].read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["committed", "rolled back"])
+def test_a_backup_whose_record_may_have_been_written_keeps_its_file_until_that_is_known(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """The connection to the site's database breaks at the COMMIT."""
+    real_record, real_commit, lost = backups._name_and_record, BaseDatabaseWrapper._commit, []
+
+    def losing_commit(wrapper: BaseDatabaseWrapper) -> None:
+        if not lost:
+            lost.append(True)
+            if is_there:
+                real_commit(wrapper)
+            raise OperationalError("server closed the connection unexpectedly")
+        real_commit(wrapper)
+
+    def record(*arguments: Any) -> Any:
+        monkeypatch.setattr(BaseDatabaseWrapper, "_commit", losing_commit)
+        return real_record(*arguments)
+
+    monkeypatch.setattr(backups, "_name_and_record", record)
+
+    operation = one_folder.try_backup()
+    housekeeping.keep_house()
+
+    recorded = [backup.name for backup in Backup.objects.all()]
+    assert operation.state == ("succeeded" if is_there else "failed")
+    assert len(recorded) == is_there
+    assert {name for name in one_folder.files() if name.endswith(".sql")} == set(recorded)
+
+
+def test_a_backup_whose_name_another_record_took_meanwhile_leaves_that_one_s_file(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = backups._name_and_record
+
+    def after_another(file: Any, backup: Backup) -> Any:
+        Backup.objects.create(
+            name=backup.name, origin="imported", created_at=backup.created_at, size=5, sha256="0" * 64
+        )
+        (one_folder.working / backup.name).write_text("other")
+        return real(file, backup)
+
+    monkeypatch.setattr(backups, "_name_and_record", after_another)
+
+    operation = one_folder.try_backup()
+    housekeeping.keep_house()
+
+    operation.refresh_from_db()
+    other = Backup.objects.get()
+    assert (operation.state, operation.leftovers) == ("failed", [])
+    assert operation.error.startswith(f"There is another backup named {other.name} meanwhile")
+    assert (one_folder.working / other.name).read_text() == "other"
 
 
 def test_a_file_of_the_name_in_another_location_is_left_there_for_good(
