@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup, Refused
 from backups_app.models import Backup, Operation
+from backups_app.operations import copies
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems import vault
@@ -91,11 +92,16 @@ def taken_elsewhere(theirs: str) -> str:
     return say("It was taken from the database {theirs}, not from {ours}.", theirs=theirs, ours=ours)
 
 
-def record(journal: Journal, name: str, found: vault.Stored, fields: Mapping[str, Any]) -> Backup:
-    """The record of an adopted file. Refused when one of that name was made meanwhile."""
+def record(
+    journal: Journal, name: str, found: vault.Stored, fields: Mapping[str, Any], *, holding: Collection[str]
+) -> Backup:
+    """The record of an adopted file, which lies in the locations ``holding``.
+
+    Refused when one of that name was made meanwhile.
+    """
     try:
         with transaction.atomic():
-            return Backup.objects.create(
+            backup = Backup.objects.create(
                 name=name,
                 size=found.size,
                 sha256=found.sha256,
@@ -103,8 +109,10 @@ def record(journal: Journal, name: str, found: vault.Stored, fields: Mapping[str
                 imported_at=timezone.now(),
                 **fields,
             )
+            copies.record(backup, holding)
     except IntegrityError as error:
         raise Refused(say("{name} has become known meanwhile.", name=name)) from error
+    return backup
 
 
 def point_to(journal: Journal, backup: Backup) -> None:

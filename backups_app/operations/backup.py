@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from backups_app import config
 from backups_app.errors import BadBackup, NoSpace, ProgramFailed, QradminError, StorageProblem
 from backups_app.models import Backup, Operation
-from backups_app.operations import copies, retention, stages
+from backups_app.operations import copies, retention, sidecars, stages
 from backups_app.operations.api import api_stayed_stopped, api_stopped
 from backups_app.operations.journal import AWAY, Journal, patiently
 from backups_app.operations.movement import followed
@@ -104,7 +104,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
             warnings=_content_warnings(taken, server.database),
         )
         journal.confirm()
-        path = _name_and_record(file, backup)
+        path = _name_and_record(file, backup, working)
     if origin == Backup.Origin.SAFETY:
         kept = say("The safety backup {name} was made and is kept.", name=name)
         journal.consequence = f"{journal.consequence} {kept}"
@@ -114,7 +114,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         Operation.objects.filter(pk=journal.operation.pk).update(backup=backup)
     for warning in backup.warnings:
         journal.warn(warning)
-    journal.keep_warnings(*backup.warnings, *copies.record_first(journal, backup))
+    journal.keep_warnings(*backup.warnings, *sidecars.write(journal, backup, working))
     return backup, path
 
 
@@ -204,8 +204,8 @@ def _read_whole(journal: Journal, reading: ReadingAlong, file: Path) -> str:
     return vault.sha256_of(file, watch=journal.watch)
 
 
-def _name_and_record(file: vault.WorkingFile, backup: Backup) -> Path:
-    """The file gets its name and the row is written: both or neither.
+def _name_and_record(file: vault.WorkingFile, backup: Backup, working: vault.Location) -> Path:
+    """The file gets its name and the rows of the backup and its copies are written: all or nothing.
 
     Nothing is removed here when that goes wrong: whose a file of this name is then stands in the records
     alone, which may not answer just now. What is nobody's is removed as a leftover.
@@ -213,6 +213,7 @@ def _name_and_record(file: vault.WorkingFile, backup: Backup) -> Path:
     try:
         with transaction.atomic():
             _insert(backup)
+            copies.record(backup, {working.alias})
             path = file.commit()
     except AWAY:  # the row may have been written although nobody said so
         if not patiently(lambda: Backup.objects.filter(pk=backup.pk, operation=backup.operation).exists()):

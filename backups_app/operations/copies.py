@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -27,21 +27,15 @@ def record_damage(backup: Backup, error: BadBackup) -> None:
         backup.mark_damaged(error.message)
 
 
-def record_first(journal: Journal, backup: Backup) -> list[str]:
-    """Record the copy in the working location, with a description beside it, and those still to come.
+def record(backup: Backup, holding: Collection[str]) -> None:
+    """Every location gets its row: those named in ``holding`` have the file, the others wait for theirs.
 
-    Housekeeping brings what nobody else does. Returns the warnings.
+    In the transaction that writes the backup's own row: one without copies would be of no use to anybody.
+    Housekeeping brings what nobody else does.
     """
-    working, *others = config.locations()
-    state = BackupCopy.State
-    BackupCopy.objects.update_or_create(
-        backup=backup, location=working.alias, defaults={"state": state.STORED}
-    )
-    for location in others:
-        BackupCopy.objects.get_or_create(
-            backup=backup, location=location.alias, defaults={"state": state.PENDING}
-        )
-    return sidecars.write(journal, backup, working)
+    for spec in config.location_specs():
+        state = BackupCopy.State.STORED if spec.alias in holding else BackupCopy.State.PENDING
+        BackupCopy.objects.update_or_create(backup=backup, location=spec.alias, defaults={"state": state})
 
 
 def distribute(journal: Journal, backup: Backup, file: Path) -> list[str]:

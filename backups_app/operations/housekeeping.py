@@ -149,7 +149,7 @@ def clean_up_leftovers() -> None:
             if _is_left_alone(alias):
                 continue
             try:
-                _clean_up(operation, leftover)
+                is_gone = _clean_up(operation, leftover)
             except QradminError as error:
                 if isinstance(error, vault.ConnectionBroken):
                     _leave_alone(alias)
@@ -158,9 +158,10 @@ def clean_up_leftovers() -> None:
                 continue
             operation.leftovers.remove(leftover)
             Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
-            Aftermath(operation).note(
-                say("Cleaned up: {what} {name}.", what=leftover["what"], name=leftover["name"])
-            )
+            if is_gone:
+                Aftermath(operation).note(
+                    say("Cleaned up: {what} {name}.", what=leftover["what"], name=leftover["name"])
+                )
 
 
 def resolve_interrupted_restores() -> None:
@@ -359,26 +360,26 @@ def _end_sessions(operation: Operation) -> None:
             log_note(operation, what, level="warning", step="End the sessions")
 
 
-def _clean_up(operation: Operation, leftover: dict[str, Any]) -> None:
+def _clean_up(operation: Operation, leftover: dict[str, Any]) -> bool:
+    """Whether anything was removed: what was there, and is nobody's by now."""
     name = str(leftover["name"])
     if leftover["what"] == "database":
         if RestoreEvent.objects.filter(operation=operation, outcome__in=("under_way", "unclear")).exists():
             _resolve(operation.restore_event)
             if operation.restore_event.outcome == RestoreEvent.Outcome.RESTORED:
-                return
+                return False
         server = config.drill_database() if leftover.get("is_drill") else config.managed_database()
-        databases.drop(server, name)
-        return
+        return databases.drop(server, name)
     if leftover["what"] == trial.TRIAL:
-        databases.drop(config.managed_database(), name)
-        return
+        return databases.drop(config.managed_database(), name)
     if leftover["what"] == "folder":
-        vault.remove_scratch(Path(name))
-        return
+        return vault.remove_scratch(Path(name))
     location = config.location(str(leftover.get("location", "")))
-    if location is not None and not _is_of_a_known_backup(name):
-        location.remove(name)
-        location.sweep_temporary(0, is_wanted=lambda found: found == name)
+    if location is None or _is_of_a_known_backup(name):
+        return False
+    was_there = location.remove(name)
+    parts = location.sweep_temporary(0, is_wanted=lambda found: found == name)
+    return was_there or bool(parts)
 
 
 def _resolve(event: RestoreEvent) -> None:

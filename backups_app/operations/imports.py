@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from backups_app import config
@@ -175,11 +176,12 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
     if is_dry:
         journal.note(say("{name} can be adopted.", name=name), sha256=found.sha256)
         return
+    holding = {alias for alias, other in lying.found.items() if other == found}
     if removed is not None:
-        removed.mark_found_again()
-        backup = removed
+        backup = _bring_back(removed, holding)
     else:
-        backup = adoption.record(journal, name, found, _fields(name, lying, chosen, judged))
+        fields = _fields(name, lying, chosen, judged)
+        backup = adoption.record(journal, name, found, fields, holding=holding)
     _record_copies(journal, backup, lying, places)
     if backup.manifest:
         journal.note(say("{name} was adopted.", name=name))
@@ -187,6 +189,14 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
         journal.note(say("{name} was adopted without a manifest.", name=name))
     for warning in backup.warnings:
         journal.warn(warning)
+
+
+def _bring_back(backup: Backup, holding: Collection[str]) -> Backup:
+    """A backup that was removed and whose file was put back is what it was."""
+    with transaction.atomic():
+        backup.mark_found_again()
+        copies.record(backup, holding)
+    return backup
 
 
 def _read(journal: Journal, candidate: Candidate, places: Places) -> _Lying:

@@ -12,7 +12,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, Refused
 from backups_app.models import Backup, Operation
-from backups_app.operations import adoption, copies
+from backups_app.operations import adoption, copies, sidecars
 from backups_app.operations.backup import lies_anywhere, recorded_as_leftover
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
@@ -88,10 +88,10 @@ def _store(
         if found.sha256 != digest:
             working.remove(name)
             raise BadBackup(say("The uploaded file changed while it was read."))
-        backup = adoption.record(journal, name, found, fields)
+        backup = adoption.record(journal, name, found, fields, holding={working.alias})
     journal.consequence = say("The backup {name} was imported and is kept.", name=name)
     adoption.point_to(journal, backup)
-    journal.keep_warnings(*warnings, *copies.record_first(journal, backup))
+    journal.keep_warnings(*warnings, *sidecars.write(journal, backup, working))
     stored = working.local_path(name)
     if stored is not None:
         journal.keep_warnings(*copies.distribute(journal, backup, stored))

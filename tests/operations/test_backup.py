@@ -144,12 +144,12 @@ def test_a_backup_whose_name_another_record_took_meanwhile_leaves_that_one_s_fil
 ) -> None:
     real = backups._name_and_record
 
-    def after_another(file: Any, backup: Backup) -> Any:
+    def after_another(file: Any, backup: Backup, working: Any) -> Any:
         Backup.objects.create(
             name=backup.name, origin="imported", created_at=backup.created_at, size=5, sha256="0" * 64
         )
         (one_folder.working / backup.name).write_text("other")
-        return real(file, backup)
+        return real(file, backup, working)
 
     monkeypatch.setattr(backups, "_name_and_record", after_another)
 
@@ -161,6 +161,31 @@ def test_a_backup_whose_name_another_record_took_meanwhile_leaves_that_one_s_fil
     assert (operation.state, operation.leftovers) == ("failed", [])
     assert operation.error.startswith(f"There is another backup named {other.name} meanwhile")
     assert (one_folder.working / other.name).read_text() == "other"
+
+
+def test_a_backup_whose_worker_dies_right_after_its_record_is_a_whole_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = backups._name_and_record
+
+    def then_die(*arguments: Any) -> None:
+        real(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(backups, "_name_and_record", then_die)
+    with pytest.raises(KeyboardInterrupt):
+        site.try_backup()
+    backup = Backup.objects.get()
+    left = [{"what": "file", "name": backup.name, "location": "working"}]
+    assert backup.operation is not None
+    assert backup.operation.leftovers == left
+    assert dict(backup.copies.values_list("location", "state")) == {"working": "stored", "second": "pending"}
+
+    housekeeping.keep_house()
+
+    assert not backup.operation.steps.filter(what__startswith="Cleaned up").exists()
+    assert site.check_copies(only_pending=True).result["repaired"] == [f"{backup.name} in second"]
+    assert site.validate(backup).state == "succeeded"
 
 
 def test_a_file_of_the_name_in_another_location_is_left_there_for_good(

@@ -331,6 +331,27 @@ def test_a_file_that_was_removed_and_put_back_is_in_the_list_again(site: Site) -
     assert site.restore(backup).state == "succeeded"
 
 
+@pytest.mark.parametrize("was_known", [False, True], ids=["unknown", "removed"])
+def test_an_import_that_dies_right_after_its_record_has_adopted_a_whole_backup(
+    site: Site, broken: Any, was_known: bool
+) -> None:
+    backup = site.backup()
+    (site.second / backup.name).unlink()
+    if was_known:
+        backup.mark_removed("a clean-up")
+        backup.copies.update(state="removed", checked_at=timezone.now())
+    else:
+        forget_everything()
+    broken(imports, "_record_copies", KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        site.import_found()
+
+    adopted = Backup.objects.present().get()
+    assert states(adopted) == {"working": "stored", "second": "pending"}
+    assert site.validate(adopted).state == "succeeded"
+
+
 def test_what_is_known_already_is_not_looked_at(site: Site) -> None:
     site.backup()
 
@@ -540,6 +561,19 @@ def test_the_same_file_twice_at_once_is_adopted_once(
     assert "This very file is here already, as " in "".join(Operation.objects.values_list("error", flat=True))
     assert Backup.objects.count() == 1
     assert len([name for name in site.files() if name.endswith(".sql")]) == 1
+
+
+def test_an_upload_that_dies_right_after_its_record_is_a_whole_backup(
+    site: Site, dump: bytes, broken: Any
+) -> None:
+    broken(uploads.adoption, "point_to", KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        site.upload(dump)
+
+    uploaded = Backup.objects.get()
+    assert states(uploaded) == {"working": "stored", "second": "pending"}
+    assert site.validate(uploaded).state == "succeeded"
 
 
 def test_two_archives_of_one_second_get_two_names(site: Site, tmp_path: Path) -> None:

@@ -27,11 +27,13 @@ def make_scratch(path: Path) -> None:
         path.mkdir(mode=0o700)
 
 
-def remove_scratch(path: Path) -> None:
-    """Remove the folder and what it holds; whatever is not such a folder stays."""
-    if _is_scratch(path):
-        with streams.os_errors(say("The folder {path}", path=path)):
-            shutil.rmtree(path)
+def remove_scratch(path: Path) -> bool:
+    """Remove the folder and what it holds, and say so; whatever is not such a folder stays."""
+    if not _is_scratch(path):
+        return False
+    with streams.os_errors(say("The folder {path}", path=path)):
+        shutil.rmtree(path)
+    return True
 
 
 def sweep_scratch(parent: Path | None, older_than_seconds: float) -> list[str]:
