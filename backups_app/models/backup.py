@@ -185,6 +185,16 @@ class BackupCopyQuerySet(KeptQuerySet["BackupCopy"]):
         """Stored, and not found otherwise."""
         return self.filter(state=BackupCopy.State.STORED)
 
+    def to_be_removed(self) -> Self:
+        """Of removed backups: their files may still be there."""
+        done = Q(state=BackupCopy.State.REMOVED, checked_at__isnull=False)
+        return self.filter(~done, backup__removed_at__isnull=False)
+
+    def removed_since(self, moment: datetime) -> Self:
+        """Their files are being removed, or have been since then."""
+        going = Q(checked_at=None) | Q(checked_at__gte=moment)
+        return self.filter(going, state=BackupCopy.State.REMOVED)
+
 
 class BackupCopy(Kept):
     """One file of a backup in one storage location."""
@@ -195,7 +205,7 @@ class BackupCopy(Kept):
         MISSING = "missing", _("Missing")  # the location answers, the file is not there
         CORRUPT = "corrupt", _("Damaged")  # was read, and differs from its record
         UNREADABLE = "unreadable", _("Not readable")  # is there, and may be intact for all that is known
-        REMOVED = "removed", _("Removed")  # taken away by the clean-up
+        REMOVED = "removed", _("Removed")  # taken away by the clean-up, or being so while never checked
 
     backup = models.ForeignKey(Backup, on_delete=models.PROTECT, related_name="copies")
     location = models.CharField(_("location"), max_length=40)

@@ -163,7 +163,7 @@ def unknown_files(files: Mapping[str, list[vault.StoredFile]]) -> list[Candidate
 
 
 def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bool) -> None:
-    name = candidate.name
+    name, began = candidate.name, timezone.now()
     lying = _read(journal, candidate, places)
     chosen, judged = _judge_best(journal, name, lying, places)
     adoption.insist_on_our_database(name, judged)
@@ -178,7 +178,7 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
         return
     holding = {alias for alias, other in lying.found.items() if other == found}
     if removed is not None:
-        backup = _bring_back(removed, holding)
+        backup = _bring_back(removed, holding, read_since=began)
     else:
         fields = _fields(name, lying, chosen, judged)
         backup = adoption.record(journal, name, found, fields, holding=holding)
@@ -191,9 +191,20 @@ def _adopt(journal: Journal, candidate: Candidate, places: Places, *, is_dry: bo
         journal.warn(warning)
 
 
-def _bring_back(backup: Backup, holding: Collection[str]) -> Backup:
-    """A backup that was removed and whose file was put back is what it was."""
+def _bring_back(removed: Backup, holding: Collection[str], *, read_since: datetime) -> Backup:
+    """A backup that was removed and whose file was put back is what it was.
+
+    StorageProblem when a clean-up has taken hold of a copy since the reading began.
+    """
     with transaction.atomic():
+        backup = Backup.objects.select_for_update().get(pk=removed.pk)
+        if backup.is_present:
+            raise Refused(say("{name} has become known meanwhile.", name=backup.name))
+        going = backup.copies.removed_since(read_since)
+        if going.filter(location__in=[spec.alias for spec in config.location_specs()]).exists():
+            raise StorageProblem(
+                say("A clean-up is removing it: what is left is looked at by the next import.")
+            )
         backup.mark_found_again()
         copies.record(backup, holding)
     return backup

@@ -339,9 +339,7 @@ def _remove_files(journal: Journal) -> list[str]:
     """The files of removed backups, those that an earlier clean-up could not reach too; what still waits."""
     waiting: list[str] = []
     problems: dict[str, str] = {}
-    for copy in BackupCopy.objects.filter(backup__removed_at__isnull=False).exclude(
-        state=BackupCopy.State.REMOVED
-    ):
+    for copy in BackupCopy.objects.to_be_removed():
         journal.watch()
         problem = _remove_copy(copy)
         if problem:
@@ -359,14 +357,31 @@ def _remove_files(journal: Journal) -> list[str]:
 
 
 def _remove_copy(copy: BackupCopy) -> str:
-    """Why the file could not be removed, or nothing. A file that is not there is as good as removed."""
-    if copy.state != BackupCopy.State.PENDING:  # where none arrived, a file of that name is another's
-        location = config.location(copy.location)
-        if location is None:
-            return say("{location} is no longer in BACKUP_LOCATIONS.", location=copy.location)
-        try:
-            location.remove(copy.backup.name)
-        except EnvironmentProblem as problem:
-            return problem.message
+    """Why the file could not be removed, or nothing. A file that is not there is as good as removed.
+
+    It is written down before: an import brings back no backup whose file is just going, and a removal that
+    was killed is done again.
+    """
+    if copy.state == BackupCopy.State.PENDING:  # none arrived: a file of that name is another's
+        _write_down_removal(copy, done_at=timezone.now())
+        return ""
+    location = config.location(copy.location)
+    if location is None:
+        return say("{location} is no longer in BACKUP_LOCATIONS.", location=copy.location)
+    if not _write_down_removal(copy):
+        return ""
+    try:
+        location.remove(copy.backup.name)
+    except EnvironmentProblem as problem:
+        copy.save(update_fields=["state", "checked_at"])  # as it was
+        return problem.message
     copy.found(BackupCopy.State.REMOVED)
     return ""
+
+
+def _write_down_removal(copy: BackupCopy, done_at: datetime | None = None) -> bool:
+    """False when its backup has been brought back since: an import waits for the same lock."""
+    with transaction.atomic():
+        Backup.objects.select_for_update().get(pk=copy.backup_id)
+        wanted = BackupCopy.objects.to_be_removed().filter(pk=copy.pk)
+        return bool(wanted.update(state=BackupCopy.State.REMOVED, checked_at=done_at))

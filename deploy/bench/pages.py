@@ -211,7 +211,12 @@ def _fill_trail(operations: int, backups: int) -> None:
     )
     BackupCopy.objects.bulk_create(
         (
-            BackupCopy(backup=backup, location=alias, state="stored" if backup.is_present else "removed")
+            BackupCopy(
+                backup=backup,
+                location=alias,
+                state="stored" if backup.is_present else "removed",
+                checked_at=now,
+            )
             for backup in made
             for alias in ("first", "second")
         ),
