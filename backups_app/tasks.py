@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
+from django.db import Error as RecordsError
 from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -208,6 +209,9 @@ def request(
 ) -> Operation:
     """Make the operation's row and, on commit, its message.
 
+    Without ``is_queued`` it is for this process alone, and given up when that does not begin soon: see
+    `run_here`.
+
     A second request with the same ``open_key`` while the first is open gives the first one's row (a
     double click is one operation), and one with the same ``dedupe_key`` gives the row there ever was. What a
     schedule asks for stands by itself beside what a person has asked for, who may cancel that.
@@ -222,11 +226,13 @@ def request(
         parameters=dict(parameters or {}),
         backup=backup,
         created_at=now,
-        expires_at=now + QUEUED_FOR_AT_MOST,
+        expires_at=now + (QUEUED_FOR_AT_MOST if is_queued else UNSTARTED_FOR),
         is_exclusive=kind in Operation.EXCLUSIVE,
         open_key=open_key,
         dedupe_key=dedupe_key,
     )
+    if not is_queued:
+        row.host, row.pid = socket.gethostname(), os.getpid()
     if not _is_new(row, is_queued=is_queued):
         same = _same(open_key, dedupe_key)
         if not dedupe_key or same.source == Operation.Source.SCHEDULE:
@@ -382,7 +388,7 @@ def run_urgent() -> None:
     """What must not wait until a worker is free: the API is to be stopped. It needs no program of its own,
     so it is done beside whatever this process works on."""
     now = timezone.now()
-    stops = Operation.objects.waiting(now).filter(kind=Kind.STOP_API)
+    stops = Operation.objects.for_workers(now).filter(kind=Kind.STOP_API)
     for waiting in stops.exclude(created_at__range=(now - URGENT_AFTER, now + FAR_AHEAD)):
         operation = Operation.objects.claim(waiting.pk, host=socket.gethostname(), pid=os.getpid())
         if operation is not None:
@@ -392,14 +398,19 @@ def run_urgent() -> None:
 def run_here(
     operation: Operation, *, on_note: OnNote | None = None, on_progress: OnProgress | None = None
 ) -> Operation:
-    """Do it in this process, as the commands do. Busy, with its row closed, while another is at work."""
+    """Do it in this process, as the commands do. Busy while another is at work.
+
+    What cannot be started is told as refused: its row is closed, where it was made for this.
+    """
     try:
         claimed = Operation.objects.claim(operation.pk, host=socket.gethostname(), pid=os.getpid())
-    except Busy:
-        if housekeeping.close_dead_operations():  # where no worker runs, nobody else does
+    except BaseException as error:
+        # Where no worker runs, nobody else closes them.
+        if isinstance(error, Busy) and housekeeping.close_dead_operations():
             return run_here(operation, on_note=on_note, on_progress=on_progress)
         if operation.is_made_here:
-            operation.request_cancel("qradmin")
+            with suppress(RecordsError):  # it is sent to no worker, and given up soon
+                operation.request_cancel("qradmin")
         raise
     if claimed is None:
         raise Busy(say("{operation} has already been started elsewhere.", operation=operation))
@@ -414,6 +425,11 @@ def perform(
     """Do a claimed operation; its outcome stands in its row, in English whoever asked for it."""
     with in_english(), open_journal(operation, on_note=on_note, on_progress=on_progress) as journal:
         RUNNERS[operation.kind](journal)
+
+
+def give_up_overdue() -> None:
+    """What waits no longer, and would hold up others: where no worker runs, nobody else does."""
+    housekeeping.expire_overdue()
 
 
 def keep_house() -> None:
@@ -434,7 +450,7 @@ def retry_waiting_copies() -> None:
 
 def dispatch_next() -> None:
     """Send the oldest operation that waited for the managed database to be free."""
-    if waiting := Operation.objects.waiting(timezone.now()).filter(is_exclusive=True).first():
+    if waiting := Operation.objects.for_workers(timezone.now()).filter(is_exclusive=True).first():
         _dispatch(waiting)
 
 

@@ -81,6 +81,7 @@ class OperationCommand(QradminCommand):
 
     def answer(self, options: dict[str, Any]) -> dict[str, Any]:
         self.show_steps = not options["json"]
+        tasks.give_up_overdue()
         operation = self.request(options, by=_account(), source=Operation.Source.COMMAND, is_queued=False)
         with _Bar(is_shown=self.show_steps and sys.stderr.isatty()) as bar:
             operation = tasks.run_here(operation, on_note=self._on_note(bar), on_progress=bar.progress)

@@ -56,11 +56,18 @@ class OperationQuerySet(KeptQuerySet["Operation"]):
         """Queued, and still wanted."""
         return self.filter(state=Operation.State.QUEUED, expires_at__gt=now).order_by("created_at", "pk")
 
+    def for_workers(self, now: datetime) -> Self:
+        """Waiting, and not for the process that asked for it, as what a command asks for does.
+
+        Should that end before it begins, nobody begins in its place: it was told as refused.
+        """
+        return self.waiting(now).filter(pid=None)
+
     def unsent(self, now: datetime, *, unsent_for: timedelta) -> Self:
-        """Waiting, and last sent to the queue, or asked for, so long ago or by a clock that was ahead."""
+        """Waiting for a worker, and last sent, or asked for, so long ago or by a clock that was ahead."""
         before, beyond = now - unsent_for, now + FAR_AHEAD
         never = Q(created_at__lte=before) | Q(created_at__gt=beyond)
-        return self.waiting(now).filter(
+        return self.for_workers(now).filter(
             Q(dispatched_at__lte=before) | Q(dispatched_at__gt=beyond) | (Q(dispatched_at=None) & never)
         )
 

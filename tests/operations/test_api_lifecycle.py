@@ -89,7 +89,7 @@ def test_a_stop_by_hand_while_the_api_comes_up_is_no_verdict_on_the_restored_dat
 
 def test_a_stop_by_hand_does_not_wait_for_busy_workers(one_folder: Site, api: FakeApi) -> None:
     Operation.objects.claim(tasks.request_backup(**WHO).pk, host="elsewhere", pid=1)
-    stop = tasks.request_api_stop(reason="emergency", **WHO)
+    stop = tasks.request_api_stop(reason="emergency", by="itstaff")
 
     tasks.run_urgent()
     at_once = api.is_running

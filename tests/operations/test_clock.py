@@ -190,7 +190,7 @@ def test_a_stop_of_the_api_does_not_wait_for_the_clock(
 ) -> None:
     done: list[str] = []
     monkeypatch.setattr(tasks, "perform", lambda operation: done.append(operation.kind))
-    operation = tasks.request("stop_api", by="x", is_queued=False)
+    operation = tasks.request("stop_api", by="x")
     Operation.objects.filter(pk=operation.pk).update(created_at=timezone.now() + DAY)
 
     tasks.run_urgent()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
+from django.core.management import call_command
+from django.db import OperationalError
+from django.db.models import F
 from django.utils import timezone
 
 from backups_app import tasks
 from backups_app.errors import Busy
 from backups_app.models import Operation, RestoreEvent
-from backups_app.models.operation import OperationQuerySet
+from backups_app.models.operation import UNSTARTED_FOR, OperationQuerySet
 from backups_app.operations import retention
 from tests.operations.site import WHO, Site
 
@@ -79,6 +83,57 @@ def test_a_command_goes_on_where_another_one_was_killed_and_no_worker_runs(one_f
 
     dead.refresh_from_db()
     assert (dead.state, done.state) == ("interrupted", "succeeded")
+
+
+@pytest.mark.parametrize("error", [OperationalError("database is locked"), KeyboardInterrupt()])
+def test_what_a_command_could_not_start_is_never_started(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    own = tasks.request_validate_database(**WHO)
+    with monkeypatch.context() as patched:
+        patched.setattr(OperationQuerySet, "claim", fail)
+        with pytest.raises(type(error)):
+            tasks.run_here(own)
+
+    own.refresh_from_db()
+    assert own.state == "cancelled"
+    assert tasks.run(own.pk) == "was already started, or is no longer wanted"
+
+
+def test_what_a_command_was_killed_before_is_done_by_no_worker(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Operation] = []
+    monkeypatch.setattr(tasks, "_dispatch", sent.append)
+    rows = [tasks.request_validate_database(**WHO), tasks.request("stop_api", **WHO)]
+    asked_at = timezone.now() - UNSTARTED_FOR + timedelta(seconds=10)
+    Operation.objects.update(created_at=asked_at, expires_at=asked_at + UNSTARTED_FOR)
+
+    tasks.dispatch_next()
+    tasks.dispatch_waiting(unsent_since=timedelta(seconds=5))
+    tasks.run_urgent()
+    Operation.objects.update(expires_at=F("expires_at") - UNSTARTED_FOR)
+    tasks.keep_house()
+
+    assert sent == []
+    assert [Operation.objects.get(pk=row.pk).state for row in rows] == ["expired", "expired"]
+    assert all(row.expires_at - row.created_at == UNSTARTED_FOR for row in rows)
+
+
+def test_what_a_command_was_killed_before_holds_up_no_later_one_where_no_worker_runs(
+    one_folder: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed = tasks.request_validate_database(**WHO)
+    Operation.objects.update(expires_at=timezone.now())
+
+    call_command("validate_database", "--json")
+
+    killed.refresh_from_db()
+    done = json.loads(capsys.readouterr().out)
+    assert (killed.state, done["state"]) == ("expired", "succeeded")
 
 
 def test_another_restore_asked_for_at_the_same_moment_is_not_given_out_as_one_s_own(
