@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from django.db import Error as RecordsError
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import ContainerProblem, NotConfigured, QradminError, UnhealthyDatabase
+from backups_app.errors import ContainerProblem, NotConfigured, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Operation, RestoreEvent
 from backups_app.operations import stages, validation
 from backups_app.operations.journal import Journal, patiently
@@ -24,6 +25,8 @@ from backups_app.systems.postgres.health import Expectations, check_structure
 from backups_app.systems.waiting import Watch, no_watch
 
 SETTLING_SECONDS = 1.0
+STAYS_AS_IT_IS = say("Whether the API runs is shown on the overview; nobody starts it by himself now.")
+PROGRAM = "program"  # a leftover: migrations in the API's container, which do not end with their worker
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,27 @@ def insist_on_reachable(api: Api) -> None:
         raise ContainerProblem(
             say("There is no container {container}: check API_CONTAINER.", container=api.describe())
         )
+
+
+def insist_on_no_migrations(api: Api) -> None:
+    """Refused while the migrations of an operation that has ended still run in the container.
+
+    A worker that is killed cannot end them; they would change the database beside whatever comes next.
+    """
+    for operation in Operation.objects.exclude(state__in=Operation.ACTIVE).exclude(leftovers=[]):
+        if any(api.runs(program) for program in programs_of(operation)):
+            raise Refused(
+                say(
+                    "The migrations of {operation}, which ended early, still run in the API's container:"
+                    " wait for their end, or stop and start the API, which ends them.",
+                    operation=operation,
+                )
+            )
+
+
+def programs_of(operation: Operation) -> list[str]:
+    """What it began in the API's container and may not have seen the end of."""
+    return [str(one["name"]) for one in operation.leftovers if one["what"] == PROGRAM]
 
 
 def expectations_of_the_api() -> Expectations:
@@ -296,9 +320,7 @@ def stop_api(journal: Journal) -> None:
     api = config.api()
     insist_on_managed(api)
     _forgive_others(journal.operation, say("The API was stopped by hand: it is not started again from here."))
-    journal.consequence = say(
-        "Whether the API runs is shown on the overview; nobody starts it by himself now."
-    )
+    journal.consequence = STAYS_AS_IT_IS
     if api.state().running:
         with journal.stage(stages.STOP_API):
             api.stop(journal.watch)
@@ -334,15 +356,21 @@ def migrate_database(journal: Journal) -> None:
 
 
 def run_migrations(journal: Journal, api: Api) -> None:
-    """Bring the live database to its newest revision; ContainerProblem with the output when that fails."""
+    """Bring the live database to its newest revision; ContainerProblem with the output when that fails.
+
+    Refused while earlier ones still run.
+    """
     insist_on_managed(api)
     if not api.state().running:
         raise ContainerProblem(
             say("The migrations run in the API's container, which is stopped: start it first.")
         )
+    insist_on_no_migrations(api)
     command = config.migrate_command()
     with journal.stage(stages.run(command)):
-        outcome = api.run(command, watch=journal.watch)
+        outcome = api.run(command, watch=journal.watch, on_begin=partial(journal.will_leave, PROGRAM))
+    for program in programs_of(journal.operation):
+        journal.left_nothing(PROGRAM, program)
     journal.note(say("Output of the migrations"), output=outcome.output, exit_code=outcome.exit_code)
     if outcome.exit_code != 0:
         raise ContainerProblem(

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import QradminError
+from backups_app.errors import ContainerProblem, QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import LONGEST_HOLD, SILENT_FOR
 from backups_app.operations import api as api_lifecycle
@@ -35,7 +35,27 @@ SUSPICIOUS_FOR = timedelta(seconds=15)
 LOOK_AGAIN_SECONDS = 5.0
 HELD_FOR = timedelta(seconds=30)
 RETRY_AFTER = LONGEST_HOLD
+MAY_STILL_MIGRATE = say(
+    "The migrations may still run in the API's container, where no program ends with its worker:"
+    " the trail says when they have ended."
+)
+MIGRATIONS_ENDED = say("The migrations no longer run in the API's container: validate the database.")
 NO_SIGN_OF_LIFE = say("No sign of life for a minute and a half: marked as interrupted.")
+GOES_ON = say("What was removed before stands in the trail; the next clean-up goes on.")
+
+Kind = Operation.Kind
+# What may have been done when the worker died; by any other kind, nothing to the live database.
+_TOUCHED: dict[str, str] = {
+    Kind.MIGRATE_DATABASE: say(
+        "The migrations may have changed the live database: validate it before you run them again or restore."
+    ),
+    Kind.END_SESSIONS: say(
+        "Some of the chosen sessions may have been ended: what they had not committed is undone."
+    ),
+    Kind.PRUNE: f"{UNTOUCHED} {GOES_ON}",
+    Kind.STOP_API: api_lifecycle.STAYS_AS_IT_IS,
+    Kind.START_API: say("Whether the API runs is shown on the overview."),
+}
 
 log = logging.getLogger(__name__)
 
@@ -374,6 +394,11 @@ def _clean_up(operation: Operation, leftover: dict[str, Any]) -> bool:
         return databases.drop(config.managed_database(), name)
     if leftover["what"] == "folder":
         return vault.remove_scratch(Path(name))
+    if leftover["what"] == api_lifecycle.PROGRAM:
+        if config.api().runs(name):
+            raise ContainerProblem(say("The migrations still run in the API's container."))
+        Aftermath(operation).note(MIGRATIONS_ENDED, level="warning")
+        return False
     location = config.location(str(leftover.get("location", "")))
     if location is None or _is_of_a_known_backup(name):
         return False
@@ -418,10 +443,9 @@ def _is_another_at_work(operation: Operation) -> bool:
 
 def _what_was_touched(operation: Operation) -> str:
     event = RestoreEvent.objects.filter(operation=operation).first()
-    if event is None:
-        return UNTOUCHED
-    if event.replaced_database:
-        return say(
+    told = _TOUCHED.get(operation.kind, UNTOUCHED)
+    if event is not None and event.replaced_database:
+        told = say(
             "Housekeeping looks whether the databases were swapped, and says so on the restore's page."
         )
-    return UNTOUCHED
+    return f"{told} {MAY_STILL_MIGRATE}" if api_lifecycle.programs_of(operation) else told

@@ -97,6 +97,7 @@ def undo_restore(journal: Journal) -> None:
 def _record_present_state(journal: Journal, event: RestoreEvent, server: Server) -> None:
     with journal.stage(stages.RECORD_STATE):
         api_lifecycle.insist_on_reachable(config.api())
+        api_lifecycle.insist_on_no_migrations(config.api())
         _insist_on_a_live_database(server)
         problems = preflight.restore_problems(server)
         if problems:

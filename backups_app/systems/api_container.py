@@ -9,13 +9,13 @@ Calls made to the Docker Engine, and no others (an access filter may allow exact
     GET  /containers/NAME/logs       the last lines, when something went wrong
     POST /containers/NAME/exec       migrations by hand, and ending them when they take too long
     POST /exec/ID/start
-    GET  /exec/ID/json
+    GET  /exec/ID/json               how they ended, and whether they still run after their worker died
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -29,6 +29,8 @@ from backups_app.systems import api_health, docker_engine
 from backups_app.systems.api_health import HealthProbe
 from backups_app.systems.container_output import OUTPUT_LIMIT, Output, without_passwords
 from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
+
+OnBegin = Callable[[str], None]
 
 SETTLING_SECONDS = 2.0  # how long a container without any health check has to keep running
 END_SECONDS = 6.0  # for ending a program in the container
@@ -67,6 +69,10 @@ class ExecResult:
     seconds: float
 
 
+def tell_nobody(_program: str) -> None:
+    """For a program of which no record is kept."""
+
+
 class Api(Protocol):
     """The API's container, or its absence. All failures are ContainerProblem unless said otherwise."""
 
@@ -99,8 +105,15 @@ class Api(Protocol):
         *,
         workdir: str = "/app",
         watch: Watch = no_watch,
+        on_begin: OnBegin = tell_nobody,
     ) -> ExecResult:
-        """Run a program in the container; TimeLimitReached ends it when it takes too long."""
+        """Run a program in the container; TimeLimitReached ends it when it takes too long.
+
+        ``on_begin`` gets the name by which `runs` knows it, before it begins: it does not end with us.
+        """
+
+    def runs(self, program: str) -> bool:
+        """Whether a program that `run` began is still at it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +149,12 @@ class NoContainer:
         *,
         workdir: str = "/app",  # noqa: ARG002
         watch: Watch = no_watch,  # noqa: ARG002
+        on_begin: OnBegin = tell_nobody,  # noqa: ARG002
     ) -> ExecResult:
         raise NotConfigured(say("No program can be run in the API's container: API_CONTAINER is not set."))
+
+    def runs(self, program: str) -> bool:  # noqa: ARG002
+        return False
 
 
 @dataclass(frozen=True)
@@ -222,6 +239,7 @@ class ApiContainer:
         *,
         workdir: str = "/app",
         watch: Watch = no_watch,
+        on_begin: OnBegin = tell_nobody,
     ) -> ExecResult:
         """A shell first says its process id, then becomes the program: so that it can be ended."""
         began = time.monotonic()
@@ -230,6 +248,7 @@ class ApiContainer:
             handle = engine.exec_create(
                 self.name, ["/bin/sh", "-c", 'echo "$$"; exec "$@"', "sh", *command], workdir=workdir
             )["Id"]
+            on_begin(handle)
 
             def follow() -> None:
                 for source, data in docker_engine.output_of(engine, handle):
@@ -252,6 +271,13 @@ class ApiContainer:
                 ) from error
             exit_code = engine.exec_inspect(handle)["ExitCode"]
         return ExecResult(int(exit_code), output.text, time.monotonic() - began)
+
+    def runs(self, program: str) -> bool:
+        with self._engine() as engine:
+            try:
+                return bool(engine.exec_inspect(program)["Running"])
+            except NotFound:  # the engine forgets what has ended, and what a container held that is gone
+                return False
 
     def _end(self, output: Output) -> None:
         """End the program in the container: TERM, then KILL; the engine has no call for it."""

@@ -12,7 +12,8 @@ from backups_app.systems.waiting import Watch, no_watch
 
 @dataclass
 class FakeApi:
-    """``sick_starts``: how many starts no health follows; ``meanwhile`` happens at each wait for it."""
+    """``sick_starts``: how many starts no health follows; ``meanwhile`` happens at each wait for it;
+    ``programs``: which run in the container."""
 
     sick_starts: int = 0
     meanwhile: Callable[[], None] = lambda: None
@@ -20,6 +21,7 @@ class FakeApi:
     is_running: bool = True
     is_managed: bool = True
     calls: list[str] = field(default_factory=list)
+    programs: set[str] = field(default_factory=set)
 
     def describe(self) -> str:
         return "a container of the tests"
@@ -44,9 +46,15 @@ class FakeApi:
             raise ContainerProblem("The API is unhealthy.")
         return HealthReport("healthy", 0.1, self.serving_seconds)
 
-    def run(self, command: Sequence[str], **_: object) -> ExecResult:
+    def run(
+        self, command: Sequence[str], *, on_begin: Callable[[str], None] = lambda _: None, **_: object
+    ) -> ExecResult:
+        on_begin("abc123")
         self.calls.append(" ".join(command))
         return ExecResult(0, "Running upgrade", 0.1)
+
+    def runs(self, program: str) -> bool:
+        return program in self.programs
 
     def logs(self, lines: int = 50) -> str:  # noqa: ARG002
         return "its last lines"

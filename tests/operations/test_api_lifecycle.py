@@ -70,6 +70,35 @@ def test_the_commands_stop_the_api_and_run_the_migrations_when_asked(
     assert api.calls[2:] == ["stop", "start", "alembic upgrade head"]
 
 
+def test_migrations_that_outlive_their_worker_are_told_and_waited_for(one_folder: Site, api: FakeApi) -> None:
+    """What `docker exec` began goes on in the container when its client is killed."""
+    backup = one_folder.backup()
+    operation = tasks.request_migrate_database(reason="an upgrade", **WHO)
+    claimed = Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
+    assert claimed is not None
+    api.programs.add("abc123")
+    Journal(claimed).will_leave(lifecycle.PROGRAM, "abc123")
+    Operation.objects.filter(pk=operation.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=3))
+
+    housekeeping.keep_house()
+    held_up = [
+        one_folder.attempt(tasks.request_migrate_database(reason="again", **WHO)),
+        one_folder.restore(backup),
+    ]
+    api.programs.clear()
+    housekeeping.keep_house()
+    done = one_folder.attempt(tasks.request_migrate_database(reason="again", **WHO))
+
+    operation.refresh_from_db()
+    ended = "The migrations no longer run in the API's container: validate the database."
+    assert "may still run in the API's container" in operation.error
+    assert [one.error.partition(": ")[0] for one in held_up] == [
+        f"The migrations of {operation}, which ended early, still run in the API's container"
+    ] * 2
+    assert (lines(operation).count(ended), operation.leftovers) == (1, [])
+    assert (done.state, done.leftovers, api.calls) == ("succeeded", [], ["alembic upgrade head"])
+
+
 def test_a_stop_by_hand_while_the_api_comes_up_is_no_verdict_on_the_restored_database(
     one_folder: Site, api: FakeApi
 ) -> None:

@@ -51,6 +51,27 @@ def test_a_silent_operation_is_interrupted_once_and_never_started_again(one_fold
     assert tasks.run(operation.pk) == "was already started, or is no longer wanted"
 
 
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("migrate_database", "The migrations may have changed the live database: validate it before"),
+        ("end_sessions", "Some of the chosen sessions may have been ended"),
+        ("prune", "What was removed before stands in the trail"),
+        ("stop_api", "Whether the API runs is shown on the overview; nobody starts it by himself now."),
+        ("start_api", "Whether the API runs is shown on the overview."),
+    ],
+)
+def test_an_interrupted_operation_says_what_it_may_have_done(one_folder: Site, kind: str, told: str) -> None:
+    operation = dead(tasks.request(kind, **WHO))
+
+    housekeeping.close_dead_operations()
+
+    operation.refresh_from_db()
+    assert operation.state == "interrupted"
+    assert told in operation.error
+    assert ("The live database was not touched." in operation.error) == (kind == "prune")
+
+
 def test_a_living_operation_is_left_alone(one_folder: Site) -> None:
     operation = tasks.request_backup(**WHO)
     Operation.objects.claim(operation.pk, host="elsewhere", pid=1)

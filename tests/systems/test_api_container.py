@@ -308,6 +308,23 @@ def test_a_program_that_takes_too_long_is_ended_in_the_container(new_api: Callab
     assert "trap" not in left
 
 
+def test_whether_a_program_still_runs_is_known_by_what_it_was_begun_as(
+    new_api: Callable[..., TestApi],
+) -> None:
+    container = controlled(new_api())
+    handles: list[str] = []
+    meanwhile: list[bool] = []
+
+    def watch() -> None:
+        meanwhile.append(container.runs(handles[0]))
+
+    container.run(["sleep", "1"], watch=watch, on_begin=handles.append)
+
+    assert True in meanwhile
+    assert not container.runs(handles[0])
+    assert not container.runs("0123456789abcdef" * 4)
+
+
 def test_a_program_needs_a_running_container(new_api: Callable[..., TestApi]) -> None:
     container = controlled(new_api())
     container.stop()
