@@ -53,6 +53,9 @@ class RestoreEvent(Kept):
         UNDONE = "undone", _("Undone")
         UNCLEAR = "unclear", _("Interrupted, look at the database")
 
+    # The name of the replaced database may stand there still: it is the one that was planned.
+    NOT_SWAPPED = (Outcome.UNTOUCHED, Outcome.CANCELLED, Outcome.ROLLED_BACK)
+
     operation = models.OneToOneField("Operation", on_delete=models.PROTECT, related_name="restore_event")
     backup = models.ForeignKey(
         "Backup", null=True, blank=True, on_delete=models.PROTECT, related_name="restores"

@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import ContainerProblem, QradminError
+from backups_app.errors import ClaimLost, ContainerProblem, QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import LONGEST_HOLD, SILENT_FOR
 from backups_app.operations import api as api_lifecycle
@@ -26,13 +26,15 @@ from backups_app.operations.masking import masked
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.api_container import Api, HealthReport
-from backups_app.systems.postgres import activity, databases
+from backups_app.systems.postgres import databases
+from backups_app.systems.postgres.connections import Server
 
 UNUSED_FILE_SECONDS = 5.0
 ABANDONED_FILE_SECONDS = 24 * 3600.0
 LEFT_ALONE_SECONDS = 1800.0
 SUSPICIOUS_FOR = timedelta(seconds=15)
 LOOK_AGAIN_SECONDS = 5.0
+LOOK_AGAIN_FOR = timedelta(days=1)
 HELD_FOR = timedelta(seconds=30)
 RETRY_AFTER = LONGEST_HOLD
 MAY_STILL_MIGRATE = say(
@@ -185,12 +187,20 @@ def clean_up_leftovers() -> None:
 
 
 def resolve_interrupted_restores() -> None:
-    """Whether the swap of a dead restore was done is seen by the databases' names."""
+    """Whether the swap of a dead restore was done is seen by the databases' names.
+
+    They are the truth, whatever was found before: for a day they are looked at again.
+    """
     open_outcomes = (RestoreEvent.Outcome.UNDER_WAY, RestoreEvent.Outcome.UNCLEAR)
     for event in RestoreEvent.objects.filter(outcome__in=open_outcomes).exclude(
         operation__state__in=Operation.ACTIVE
     ):
         _resolve(event)
+    for event in RestoreEvent.objects.filter(
+        outcome__in=RestoreEvent.NOT_SWAPPED, operation__finished_at__gt=timezone.now() - LOOK_AGAIN_FOR
+    ).exclude(replaced_database=""):
+        if _is_swapped(event, config.managed_database()):
+            _resolve(event)
 
 
 def start_the_api_again() -> None:
@@ -255,8 +265,21 @@ def _swap_back_for(operation: Operation, teller: Aftermath, api: Api) -> bool:
     if event.undoes is None:
         operation.leftovers.append({"what": "database", "name": event.staged_database, "is_drill": False})
         Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
-    restore.swap_back(teller, event, config.managed_database(), api)
+    restore.swap_back(
+        teller,
+        event,
+        config.managed_database(),
+        api,
+        # Not the operation's name: what bears that is ended by any worker that cleans up after it.
+        application_name=databases.APPLICATION_NAME,
+        before_commit=lambda: _insist_on_debt(operation),
+    )
     return True
+
+
+def _insist_on_debt(operation: Operation) -> None:
+    if not api_lifecycle.is_owed(operation):
+        raise ClaimLost(say("Somebody else has brought the API back meanwhile: nothing is swapped back."))
 
 
 def drop_old_replaced_databases() -> None:
@@ -374,7 +397,7 @@ def _end_sessions(operation: Operation) -> None:
     """The dead worker's sessions on the servers it worked on."""
     for server in {config.managed_database(), config.drill_database()}:
         try:
-            activity.end_sessions(server, application_prefix=operation.application_name)
+            databases.end_sessions(server, application_prefix=operation.application_name)
         except QradminError as error:
             what = say("Its sessions could not be ended: {problem}", problem=error.message)
             log_note(operation, what, level="warning", step="End the sessions")
@@ -410,8 +433,9 @@ def _clean_up(operation: Operation, leftover: dict[str, Any]) -> bool:
 def _resolve(event: RestoreEvent) -> None:
     server = config.managed_database()
     teller = Aftermath(event.operation)
-    is_swapped = bool(event.replaced_database) and databases.exists(server, event.replaced_database)
-    if is_swapped and databases.exists(server, server.database):
+    # A worker that is only frozen must not finish its swap after the look.
+    databases.end_sessions(server, application_prefix=event.operation.application_name)
+    if _is_swapped(event, server):
         event.change(
             outcome=RestoreEvent.Outcome.RESTORED,
             replaced_kept_until=timezone.now() + config.keep_replaced_for(),
@@ -420,14 +444,22 @@ def _resolve(event: RestoreEvent) -> None:
         teller.note(say("The databases had been swapped: the restored one is live."))
         event.change(rows_after=databases.row_counts(server))
     elif event.swap_seconds is not None:
-        event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
+        event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, rows_after={})
         _set_undone(event, RestoreEvent.Outcome.RESTORED)
         teller.note(say("The databases had been swapped back: the one that was live before is live again."))
     else:
         is_wish = event.operation.state == Operation.State.CANCELLED
         outcome = RestoreEvent.Outcome.CANCELLED if is_wish else RestoreEvent.Outcome.UNTOUCHED
-        event.change(outcome=outcome, replaced_database="")
+        event.change(outcome=outcome)
         teller.note(say("The databases had not been swapped: the live database was not touched."))
+
+
+def _is_swapped(event: RestoreEvent, server: Server) -> bool:
+    return (
+        bool(event.replaced_database)
+        and databases.exists(server, event.replaced_database)
+        and databases.exists(server, server.database)
+    )
 
 
 def _set_undone(event: RestoreEvent, outcome: str) -> None:

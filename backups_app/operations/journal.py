@@ -84,7 +84,7 @@ class Journal:
     def watch(self) -> None:
         """Raise ClaimLost, Cancelled, TimeLimitReached or Stalled when the work has to end."""
         if self._is_lost:
-            raise ClaimLost(say("This operation was given up by housekeeping; this worker stops."))
+            raise _claim_lost()
         if self._is_cancelled and not self._is_past_cancelling:
             who = self.operation.cancel_requested_by
             raise Cancelled(say("It was cancelled by {who}.", who=who) if who else "It was cancelled.")
@@ -117,9 +117,14 @@ class Journal:
 
     def confirm(self) -> None:
         """Ask the database, now, whether this operation is still ours; ClaimLost when it is not."""
+        self.insist_on_claim()
+        self.watch()
+
+    def insist_on_claim(self) -> None:
+        """The same, where neither a wish nor a time limit may end the work."""
         if not patiently(lambda: self.operation.update_held(heartbeat_at=timezone.now())):
             self._is_lost = True
-        self.watch()
+            raise _claim_lost()
 
     def pass_the_point_of_no_return(self) -> None:
         """From here on a wish to cancel comes too late; Cancelled when it came in time."""
@@ -131,7 +136,7 @@ class Journal:
             return
         patiently(self._look)
         self.watch()
-        raise ClaimLost(say("This operation was given up by housekeeping; this worker stops."))
+        raise _claim_lost()
 
     # --- what is told ---------------------------------------------------------------------------------
 
@@ -298,6 +303,10 @@ class Journal:
     def _close(self, state: str, changes: dict[str, Any]) -> bool:
         self._write_notes()
         return self.operation.end(state, current_step="", result=masked(self.result), **changes)
+
+
+def _claim_lost() -> ClaimLost:
+    return ClaimLost(say("This operation was given up by housekeeping; this worker stops."))
 
 
 def patiently(write: Callable[[], Result]) -> Result:

@@ -32,6 +32,7 @@ from backups_app.systems.api_container import Api, HealthReport
 from backups_app.systems.postgres import databases, manifest, preflight, swap
 from backups_app.systems.postgres.connections import Server
 from backups_app.systems.postgres.health import STRUCTURE, check_database
+from backups_app.systems.waiting import Watch
 
 
 def restore_backup(journal: Journal) -> None:
@@ -191,7 +192,12 @@ def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged)
         try:
             journal.pass_the_point_of_no_return()
             seconds = swap.swap(
-                server, live=server.database, staged=staged.server.database, replaced=replaced
+                server,
+                live=server.database,
+                staged=staged.server.database,
+                replaced=replaced,
+                application_name=journal.operation.application_name,
+                before_commit=journal.insist_on_claim,
             )
         except BaseException:
             _tell_where_it_stands(journal, event, server, staged)
@@ -220,8 +226,9 @@ def _tell_of_the_swap(journal: Journal, event: RestoreEvent, staged: Staged) -> 
 
 
 def _tell_where_it_stands(journal: Journal, event: RestoreEvent, server: Server, staged: Staged) -> None:
-    """A swap that was ended in the middle was done or not: the databases' names say so."""
+    """A swap that was ended in the middle was done or not: the databases' names say so, once it is over."""
     try:
+        databases.end_sessions(server, application_prefix=journal.operation.application_name)
         is_done = databases.exists(server, event.replaced_database) and databases.exists(
             server, server.database
         )
@@ -270,20 +277,42 @@ def _swap_back(journal: Journal, event: RestoreEvent, server: Server, staged: St
     """The database that was live is live again; the restored one is dropped. The caller starts the API."""
     if event.undoes is None:
         journal.will_leave("database", event.staged_database, is_drill=False)
-    swap_back(journal, event, server, api)
+    swap_back(
+        journal,
+        event,
+        server,
+        api,
+        application_name=journal.operation.application_name,
+        before_commit=journal.insist_on_claim,
+    )
     journal.consequence = say("The database that was live before is live again, unchanged.")
     if event.undoes is None:
         staged.is_kept = False
 
 
-def swap_back(teller: Teller, event: RestoreEvent, server: Server, api: Api) -> None:
+def swap_back(
+    teller: Teller,
+    event: RestoreEvent,
+    server: Server,
+    api: Api,
+    *,
+    application_name: str,
+    before_commit: Watch,
+) -> None:
     """Stop the API and give both databases their old names; the caller drops the restored one."""
     # Told first: if this worker dies in here, housekeeping finds by the names what is live.
     patiently(lambda: event.change(outcome=RestoreEvent.Outcome.UNCLEAR))
     staged, replaced = event.replaced_database, event.staged_database
     with teller.stage(stages.SWAP_BACK, is_endable=False):
         _stop_quietly(teller, api)
-        swap.swap(server, live=server.database, staged=staged, replaced=replaced)
+        swap.swap(
+            server,
+            live=server.database,
+            staged=staged,
+            replaced=replaced,
+            application_name=application_name,
+            before_commit=before_commit,
+        )
     teller.note(say("Swapped back: the database that was live before is live again."))
     event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
     if event.undoes is not None:

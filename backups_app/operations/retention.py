@@ -297,7 +297,7 @@ def _in_use() -> dict[int, str]:
     used = dict.fromkeys(
         RestoreEvent.objects.filter(replaced_dropped_at=None, safety_backup__isnull=False)
         .exclude(replaced_database="")
-        .exclude(outcome=RestoreEvent.Outcome.UNDONE)
+        .exclude(outcome__in=[RestoreEvent.Outcome.UNDONE, *RestoreEvent.NOT_SWAPPED])
         .values_list("safety_backup", flat=True),
         _("The safety backup of a restore that can still be undone."),
     )

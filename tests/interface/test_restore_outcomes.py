@@ -60,7 +60,7 @@ def test_a_restore_that_broke_off_after_the_swap_is_nowhere_told_as_done(staff: 
 
 
 def test_a_cancelled_restore_is_no_alarm_anywhere(staff: Client) -> None:
-    event = restore("cancelled", "cancelled", error="It was cancelled by itstaff.", replaced_database="")
+    event = restore("cancelled", "cancelled", error="It was cancelled by itstaff.")
     badge = '<span class="state state-quiet">Cancelled, live data untouched</span>'
 
     page = staff.get(f"/backups_app/restoreevent/{event.pk}/change/").content.decode()
@@ -72,6 +72,7 @@ def test_a_cancelled_restore_is_no_alarm_anywhere(staff: Client) -> None:
         in page
     )
     assert 'role="alert"' not in page
+    assert event.replaced_database not in page
     assert badge in listed.content.decode()
     assert 'href="?outcome__exact=cancelled"' in staff.get("/backups_app/restoreevent/").content.decode()
     assert (card(staff).tone, card(staff).detail) == ("plain", "Cancelled, live data untouched")

@@ -14,6 +14,7 @@ from django.utils import timezone
 from backups_app import tasks
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import housekeeping
+from backups_app.operations.journal import Journal
 from backups_app.systems import vault
 from backups_app.systems.postgres import swap
 from tests.operations.site import WHO, Site
@@ -299,11 +300,56 @@ def test_a_restore_that_died_before_the_swap_left_the_live_database_untouched(on
     housekeeping.keep_house()
 
     event.refresh_from_db()
-    assert (event.outcome, event.replaced_database) == ("untouched", "")
+    assert event.outcome == "untouched"
     assert one_folder.databases() == {"qrdb"}
     assert one_folder.rows() == before
     assert event.operation.steps.filter(what__contains="had not been swapped").count() == 1
     assert event.operation.steps.filter(what=TOLD).count() == 1
+
+
+@pytest.mark.parametrize("is_frozen", ["before its last look", "after its last look"])
+def test_a_worker_that_was_frozen_within_the_swap_cannot_finish_it_once_it_is_interrupted(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch, is_frozen: str
+) -> None:
+    backup = one_folder.backup()
+    one_folder.execute("UPDATE qr_codes SET title = 'newer'")
+    before, look = one_folder.rows(), Journal.insist_on_claim
+
+    def sleep_meanwhile(journal: Journal) -> None:
+        if is_frozen.startswith("after"):
+            look(journal)
+        Operation.objects.running().update(heartbeat_at=timezone.now() - timedelta(minutes=3))
+        housekeeping.keep_house()
+        if is_frozen.startswith("before"):
+            look(journal)
+
+    monkeypatch.setattr(swap, "FROZEN_SECONDS", 600.0)  # PostgreSQL ends nothing by itself
+    monkeypatch.setattr(Journal, "_look", lambda _: None)
+    monkeypatch.setattr(Journal, "insist_on_claim", sleep_meanwhile)
+
+    operation = one_folder.restore(backup)
+
+    operation.refresh_from_db()
+    assert operation.state == "interrupted"
+    assert one_folder.event().outcome == "untouched"
+    assert one_folder.databases() == {"qrdb"}
+    assert one_folder.rows() == before
+
+
+def test_a_swap_that_shows_only_after_it_was_taken_for_not_done_can_be_undone(one_folder: Site) -> None:
+    before = one_folder.rows()
+    event = dead_restore(one_folder, one_folder.backup(), "qrdb_staging_2_abc")
+    housekeeping.keep_house()
+    with one_folder.connected("postgres") as connection:
+        connection.execute("CREATE DATABASE qrdb_staging_2_abc")
+    swap.swap(one_folder.server, live="qrdb", staged="qrdb_staging_2_abc", replaced="qrdb_replaced_x")
+
+    housekeeping.keep_house()
+
+    event.refresh_from_db()
+    assert event.outcome == "restored"
+    assert one_folder.undo(event).state == "succeeded"
+    assert one_folder.rows() == before
 
 
 def test_a_restore_that_died_after_the_swap_is_restored_and_can_be_undone(one_folder: Site) -> None:

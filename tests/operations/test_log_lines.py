@@ -16,7 +16,7 @@ from backups_app.errors import ProgramFailed, QradminError
 from backups_app.models import Operation
 from backups_app.operations import housekeeping
 from backups_app.operations.journal import Journal
-from backups_app.systems.postgres import activity
+from backups_app.systems.postgres import databases
 from qradmin.logs import JsonLines, OperationNames, TextLines
 from tests.operations.site import WHO
 
@@ -131,7 +131,7 @@ def test_the_last_line_says_how_it_ended_and_after_how_long(
 def test_a_dead_workers_operation_ends_as_an_error_with_user_and_duration(
     log: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(activity, "end_sessions", lambda *_words, **_more: 0)
+    monkeypatch.setattr(databases, "end_sessions", lambda *_words, **_more: 0)
     operation = died()
 
     assert housekeeping.close_dead_operations()
@@ -149,7 +149,7 @@ def test_every_line_that_names_an_operation_carries_its_number(
     def fail(*_words: object, **_more: object) -> None:
         raise QradminError("The server does not answer.")
 
-    monkeypatch.setattr(activity, "end_sessions", fail)
+    monkeypatch.setattr(databases, "end_sessions", fail)
     monkeypatch.setattr(housekeeping, "_clean_up", fail)
     monkeypatch.setattr("django_q.tasks.async_task", fail)
     operation = died(leftovers=[{"what": "file", "name": "half"}])

@@ -367,7 +367,7 @@ def test_pinned_used_and_guarding_backups_stay(site: Site, three: list[Backup]) 
     ]
     waiting.request_cancel("tester")
 
-    RestoreEvent.objects.create(
+    event = RestoreEvent.objects.create(
         operation=waiting,
         backup=three[2],
         safety_backup=three[0],
@@ -375,6 +375,9 @@ def test_pinned_used_and_guarding_backups_stay(site: Site, three: list[Backup]) 
         outcome="restored",
     )
     assert prune(site).result["removed"] == []
+
+    event.change(outcome="untouched")
+    assert three[0].name in prune(site).result["removed"]
 
 
 def test_what_is_pinned_between_choice_and_removal_stays(

@@ -8,13 +8,15 @@ from typing import Any
 import psycopg
 import pytest
 
+from backups_app.errors import EnvironmentProblem
+from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.activity import (
     CopyTally,
-    end_sessions,
     expected_rows,
     sessions,
 )
 from backups_app.systems.postgres.connections import Server
+from backups_app.systems.postgres.databases import end_sessions
 from deploy.demo import embedded
 from tests.conftest import connect_as_superuser, on_all_majors
 from tests.patience import wait_until
@@ -81,6 +83,26 @@ def test_sessions_are_ended_by_the_start_of_their_name(managed: Server) -> None:
         assert [is_alive(each) for each in (one, its_child, another, api)] == [False, False, True, True]
         assert end_sessions(managed, application_prefix="qradmin-op-") == 1
         assert [is_alive(each) for each in (another, api)] == [False, True]
+
+
+def test_sessions_that_were_ended_are_gone_afterwards(managed: Server) -> None:
+    with named(managed, "qradmin-op-1") as frozen:
+        frozen.execute("BEGIN")
+        end_sessions(managed, application_prefix="qradmin-op-1")
+
+        assert all(found.application != "qradmin-op-1" for found in sessions(managed, managed.database))
+        assert not is_alive(frozen)
+
+
+def test_a_session_that_does_not_end_is_said(managed: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    only_told = activity._END_BY_NAME.replace("pg_terminate_backend(a.pid)", "pg_cancel_backend(a.pid)")
+    monkeypatch.setattr(activity, "_END_BY_NAME", only_told)
+
+    with (
+        named(managed, "qradmin-op-1"),
+        pytest.raises(EnvironmentProblem, match="A session of qradmin-op-1 does not end"),
+    ):
+        end_sessions(managed, application_prefix="qradmin-op-1", patience_seconds=0.1)
 
 
 def test_sessions_of_a_superuser_are_left_alone(managed: Server, superuser: Connection) -> None:

@@ -92,6 +92,20 @@ def test_a_database_that_only_a_prepared_transaction_uses_is_not_dropped_and_say
 
 
 @on_all_majors
+def test_a_database_that_a_frozen_rename_locks_is_not_waited_for_without_end(
+    managed: Server, owner: Connection
+) -> None:
+    owner.execute("CREATE DATABASE qrdb_old")
+    with psycopg.connect(url(managed, "postgres"), application_name="frozen") as frozen:
+        frozen.execute("ALTER DATABASE qrdb_old RENAME TO qrdb_older")
+        with pytest.raises(EnvironmentProblem, match="waited too long for a lock"):
+            databases.drop(managed, "qrdb_old", patience_seconds=0.3)
+        frozen.rollback()
+
+    assert databases.drop(managed, "qrdb_old")
+
+
+@on_all_majors
 def test_analyze_gives_the_planner_its_statistics(managed: Server, owner: Connection) -> None:
     owner.execute("CREATE TABLE fresh AS SELECT generate_series(1, 500) AS id")
 

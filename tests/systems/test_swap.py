@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +12,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from backups_app.errors import EnvironmentProblem, MissingPrivilege
+from backups_app.errors import ClaimLost, EnvironmentProblem, MissingPrivilege
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres import swap as swapping
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.postgres.databases import exists
+from backups_app.systems.postgres.databases import end_sessions, exists
 from backups_app.systems.postgres.likeness import create_like
 from backups_app.systems.postgres.swap import rename, swap
 from deploy.demo import embedded
@@ -26,6 +27,7 @@ from tests.systems.pg_tools import url
 Connection = psycopg.Connection[Any]
 
 LIVE, STAGED, REPLACED = "qrdb", "qrdb_staged", "qrdb_replaced"
+SWAPPER = "qradmin-op-7"
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def staged(managed: Server) -> Server:
     return managed
 
 
-def swapped(server: Server, **more: float) -> float:
+def swapped(server: Server, **more: Any) -> float:
     return swap(server, live=LIVE, staged=STAGED, replaced=REPLACED, **more)
 
 
@@ -270,6 +272,39 @@ def test_the_ending_from_beside_stops_with_the_swap(staged: Server) -> None:
     swapped(staged)
 
     assert not [thread for thread in threading.enumerate() if thread.name == "end-sessions"]
+
+
+@on_all_majors
+def test_a_frozen_swap_whose_sessions_are_ended_leaves_every_name(staged: Server) -> None:
+    def housekeeping() -> None:
+        assert end_sessions(staged, application_prefix=SWAPPER) == 2
+
+    with pytest.raises(EnvironmentProblem, match="every name is as it was"):
+        swapped(staged, application_name=SWAPPER, before_commit=housekeeping)
+
+    assert names(staged) == [LIVE, STAGED]
+    assert is_staged_one(staged, STAGED)
+
+
+@on_all_majors
+def test_a_frozen_swap_is_ended_by_postgresql_itself(staged: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swapping, "FROZEN_SECONDS", 0.2)
+
+    with pytest.raises(EnvironmentProblem, match="every name is as it was"):
+        swapped(staged, before_commit=lambda: time.sleep(1))
+
+    assert names(staged) == [LIVE, STAGED]
+    assert is_staged_one(staged, STAGED)
+
+
+def test_a_swap_that_nobody_wants_any_more_leaves_every_name(staged: Server) -> None:
+    def give_up() -> None:
+        raise ClaimLost("given up")
+
+    with pytest.raises(ClaimLost):
+        swapped(staged, before_commit=give_up)
+
+    assert names(staged) == [LIVE, STAGED]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,10 +11,13 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import TupleRow
 
+from backups_app.errors import EnvironmentProblem
+from backups_app.sentences import say
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.queries import one_row
 
 APPLICATION_NAME = "qradmin"
+POLL_SECONDS = 0.02
 
 # Of other roles' sessions most columns are NULL, even what kind of process it is.
 _SESSIONS = """
@@ -140,16 +144,24 @@ def _session(row: TupleRow) -> Session:
     return Session(pid, user, application, address, state, since, query_started_at, query, tuple(blocked_by))
 
 
-def end_sessions(server: Server, *, application_prefix: str) -> int:
-    """End every session whose application name starts with ``application_prefix``, in any database.
-
-    A prefix that ends with a digit is a whole number: ``qradmin-op-1`` does not end ``qradmin-op-12``.
-    Returns how many were ended; sessions that this role may not end are left alone.
-    """
-    if not application_prefix:
+def end_sessions_named(connection: psycopg.Connection[TupleRow], prefix: str, patience_seconds: float) -> int:
+    """See `databases.end_sessions`."""
+    if not prefix:
         raise ValueError("an empty prefix would end every session of the server")
-    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-        return int(one_row(connection, _END_BY_NAME, {"prefix": application_prefix})[0])
+    deadline = time.monotonic() + patience_seconds
+    told = still_there = _end_by_name(connection, prefix)
+    while still_there:
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                say("A session of {name} does not end, although PostgreSQL was told to end it.", name=prefix)
+            )
+        time.sleep(POLL_SECONDS)
+        still_there = _end_by_name(connection, prefix)
+    return told
+
+
+def _end_by_name(connection: psycopg.Connection[TupleRow], prefix: str) -> int:
+    return int(one_row(connection, _END_BY_NAME, {"prefix": prefix})[0])
 
 
 def end_these(server: Server, pids: Iterable[int]) -> dict[int, bool]:

@@ -82,9 +82,15 @@ def exists(server: Server, name: str) -> bool:
 
 
 def drop(server: Server, name: str, *, patience_seconds: float = 15) -> bool:
-    """End every connection to ``name`` and drop it; False when there is no such database."""
+    """End every connection to ``name`` and drop it; False when there is no such database.
+
+    EnvironmentProblem when it is in use, or its name is held by a rename, for longer than
+    ``patience_seconds``.
+    """
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     with maintenance(server, avoiding={name}) as connection:
+        limit = sql.Literal(max(1, int(patience_seconds * 1000)))
+        connection.execute(sql.SQL("SET lock_timeout = {}").format(limit))
         deadline = time.monotonic() + patience_seconds
         while _exists(connection, name):
             activity.end_sessions_of(connection, [name])
@@ -96,6 +102,18 @@ def drop(server: Server, name: str, *, patience_seconds: float = 15) -> bool:
             else:
                 return True
     return False
+
+
+def end_sessions(server: Server, *, application_prefix: str, patience_seconds: float = 5) -> int:
+    """End every session whose application name starts with ``application_prefix``, in any database.
+
+    A prefix that ends with a digit is a whole number: ``qradmin-op-1`` does not end ``qradmin-op-12``.
+    Returns how many were ended, when they are gone: none of them can commit any more. EnvironmentProblem
+    when one stays. Sessions that this role may not end are left alone. This works while a rename that is
+    not finished lets nobody into ``server``'s own database.
+    """
+    with maintenance(server, avoiding={server.database}) as connection:
+        return activity.end_sessions_named(connection, application_prefix, patience_seconds)
 
 
 def analyze(server: Server, *, watch: Watch = no_watch) -> None:
@@ -120,10 +138,12 @@ def row_counts_of(connection: psycopg.Connection[TupleRow], *, watch: Watch = no
 
 
 @contextmanager
-def maintenance(server: Server, *, avoiding: Collection[str] = ()) -> Iterator[psycopg.Connection[TupleRow]]:
+def maintenance(
+    server: Server, *, avoiding: Collection[str] = (), application_name: str = APPLICATION_NAME
+) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection to a database that is none of ``avoiding``, in autocommit mode; errors are translated."""
     home = server.at(_maintenance_name(server, avoiding))
-    with _connected(home) as connection:
+    with _connected(home, application_name) as connection:
         connection.execute("SET statement_timeout = 0")
         yield connection
 
@@ -141,8 +161,10 @@ def insist_on_fitting_name(name: str) -> None:
 
 
 @contextmanager
-def _connected(server: Server) -> Iterator[psycopg.Connection[TupleRow]]:
-    with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
+def _connected(
+    server: Server, application_name: str = APPLICATION_NAME
+) -> Iterator[psycopg.Connection[TupleRow]]:
+    with translated(server), connect(server, application_name=application_name) as connection:
         yield connection
 
 

@@ -15,11 +15,18 @@ from backups_app.errors import EnvironmentProblem, MissingPrivilege
 from backups_app.sentences import say
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.postgres.databases import exists, insist_on_fitting_name, maintenance
+from backups_app.systems.postgres.databases import (
+    APPLICATION_NAME,
+    exists,
+    insist_on_fitting_name,
+    maintenance,
+)
+from backups_app.systems.waiting import Watch, no_watch
 
 SETTLE_SECONDS = 0.25
 POLL_SECONDS = 0.005
 ENDING_INTERVAL_SECONDS = 0.01
+FROZEN_SECONDS = 10.0
 
 _PREPARED = """
 SELECT quote_literal(gid)
@@ -31,33 +38,51 @@ SELECT quote_literal(gid)
 Renames = Sequence[tuple[str, str]]
 
 
-def swap(server: Server, *, live: str, staged: str, replaced: str, patience_seconds: float = 30) -> float:
+def swap(
+    server: Server,
+    *,
+    live: str,
+    staged: str,
+    replaced: str,
+    patience_seconds: float = 30,
+    application_name: str = APPLICATION_NAME,
+    before_commit: Watch = no_watch,
+) -> float:
     """``live`` becomes ``replaced`` and ``staged`` becomes ``live``; returns the seconds it took.
 
     1. End the connections to both, and wait until they are gone.
     2. Rename both in one transaction. PostgreSQL locks the name first, so nobody comes in any more;
-       who slipped in before is ended from beside.
+       who slipped in before is ended from beside. ``before_commit`` has the last word: what it raises
+       comes out of here with both names as they were.
     3. When somebody stays for all that, begin again, until ``patience_seconds`` are over.
 
     Raises EnvironmentProblem or MissingPrivilege with both names as they were. Works for the owner
-    with CREATEDB who is no superuser.
+    with CREATEDB who is no superuser. Of one that is frozen in the middle PostgreSQL ends the transaction
+    after FROZEN_SECONDS; by ``application_name`` it can be ended sooner.
     """
-    return _rename_all(server, [(live, replaced), (staged, live)], patience_seconds)
+    renames = [(live, replaced), (staged, live)]
+    return _rename_all(server, renames, patience_seconds, application_name, before_commit)
 
 
 def rename(server: Server, old: str, new: str, *, patience_seconds: float = 30) -> float:
     """The database ``old`` becomes ``new``; returns the seconds, or raises with the name as it was."""
-    return _rename_all(server, [(old, new)], patience_seconds)
+    return _rename_all(server, [(old, new)], patience_seconds, APPLICATION_NAME, no_watch)
 
 
-def _rename_all(server: Server, renames: Renames, patience_seconds: float) -> float:
+def _rename_all(
+    server: Server,
+    renames: Renames,
+    patience_seconds: float,
+    application_name: str,
+    before_commit: Watch,
+) -> float:
     names = {name for pair in renames for name in pair}
     sources = [old for old, _ in renames]
     for name in names:
         insist_on_fitting_name(name)
     with (
-        maintenance(server, avoiding=names) as renaming,
-        maintenance(server, avoiding=names) as ending,
+        maintenance(server, avoiding=names, application_name=application_name) as renaming,
+        maintenance(server, avoiding=names, application_name=application_name) as ending,
     ):
         started = time.monotonic()
         deadline = started + patience_seconds
@@ -65,7 +90,7 @@ def _rename_all(server: Server, renames: Renames, patience_seconds: float) -> fl
             _end_and_wait(ending, sources, deadline)
             try:
                 with _ended_from_beside(ending, sources):
-                    _rename_in_one_transaction(server, renaming, renames, deadline)
+                    _rename_in_one_transaction(server, renaming, renames, deadline, before_commit)
             except (psycopg.errors.ObjectInUse, psycopg.errors.QueryCanceled) as error:
                 if time.monotonic() >= deadline:
                     raise _in_use(ending, sources, patience_seconds, error) from error
@@ -106,16 +131,29 @@ def _ended_from_beside(connection: psycopg.Connection[TupleRow], names: list[str
 
 
 def _rename_in_one_transaction(
-    server: Server, connection: psycopg.Connection[TupleRow], renames: Renames, deadline: float
+    server: Server,
+    connection: psycopg.Connection[TupleRow],
+    renames: Renames,
+    deadline: float,
+    before_commit: Watch,
 ) -> None:
-    patience = max(1, int((deadline - time.monotonic()) * 1000))
+    limits = {
+        "statement_timeout": deadline - time.monotonic(),
+        "idle_in_transaction_session_timeout": FROZEN_SECONDS,
+    }
     try:
         with connection.transaction():
-            connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(patience)))
+            for name, seconds in limits.items():
+                connection.execute(
+                    sql.SQL("SET LOCAL {} = {}").format(
+                        sql.Identifier(name), sql.Literal(max(1, int(seconds * 1000)))
+                    )
+                )
             for old, new in renames:
                 connection.execute(
                     sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new))
                 )
+            before_commit()
     except psycopg.OperationalError:
         # The connection may be lost after PostgreSQL has carried out the commit: then it is done.
         if not connection.closed or not _is_done(server, renames):
