@@ -15,7 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from backups_app import config
-from backups_app.errors import ClaimLost, ContainerProblem, QradminError
+from backups_app.errors import ClaimLost, ContainerProblem, EnvironmentProblem, QradminError
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.models.operation import LONGEST_HOLD, SILENT_FOR
 from backups_app.operations import api as api_lifecycle
@@ -175,8 +175,7 @@ def clean_up_leftovers() -> None:
             except QradminError as error:
                 if isinstance(error, vault.ConnectionBroken):
                     _leave_alone(alias)
-                what = say("{name} is still there: {problem}", name=leftover["name"], problem=error.message)
-                log_note(operation, what, level="warning", step="Clean up")
+                _tell_still_there(operation, leftover["name"], error)
                 continue
             operation.leftovers.remove(leftover)
             Operation.objects.filter(pk=operation.pk).update(leftovers=operation.leftovers)
@@ -184,6 +183,15 @@ def clean_up_leftovers() -> None:
                 Aftermath(operation).note(
                     say("Cleaned up: {what} {name}.", what=leftover["what"], name=leftover["name"])
                 )
+
+
+def _tell_still_there(operation: Operation, name: str, error: QradminError) -> None:
+    """In the log each time; in the trail, and once, what does not pass by itself."""
+    what = say("{name} is still there: {problem}", name=name, problem=error.message)
+    if not isinstance(error, databases.LiveDatabase):
+        log_note(operation, what, level="warning", step="Clean up")
+    elif not operation.steps.filter(what=what).exists():
+        Aftermath(operation).note(what, level="warning")
 
 
 def resolve_interrupted_restores() -> None:
@@ -298,7 +306,11 @@ def drop_old_replaced_databases() -> None:
         safety = event.safety_backup
         if safety is None or safety.state not in {"validated", "proven"}:
             continue
-        databases.drop(config.managed_database(), event.replaced_database)
+        try:
+            databases.drop(config.managed_database(), event.replaced_database)
+        except EnvironmentProblem as error:
+            _tell_still_there(event.operation, event.replaced_database, error)
+            continue
         event.change(replaced_dropped_at=timezone.now())
         event.operation.note(
             say(

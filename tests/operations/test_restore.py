@@ -14,7 +14,7 @@ from backups_app import tasks
 from backups_app.errors import Busy, Refused
 from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations import copy_check, housekeeping
-from tests.conftest import on_all_majors
+from tests.conftest import on_all_majors, url_of
 from tests.operations.site import WHO, Site
 
 ACCESS = """
@@ -271,6 +271,26 @@ def test_the_replaced_database_is_dropped_only_when_its_time_is_over_and_its_saf
     assert event.replaced_dropped_at is not None
     with pytest.raises(Refused, match="no longer there"):
         one_folder.undo(event)
+
+
+def test_a_replaced_database_that_has_become_the_live_one_is_never_dropped(
+    one_folder: Site, settings: Settings
+) -> None:
+    backup = one_folder.backup()
+    one_folder.restore(backup)
+    first = one_folder.event()
+    one_folder.restore(backup)
+    second = one_folder.event()
+    for event in (first, second):
+        event.change(replaced_kept_until=timezone.now() - timedelta(seconds=1))
+    settings.MANAGED_DATABASE_URL = url_of(one_folder.server.at(second.replaced_database))
+
+    housekeeping.keep_house()
+    housekeeping.keep_house()
+
+    assert one_folder.databases() == {"qrdb", second.replaced_database}
+    told = f"{second.replaced_database} is still there"
+    assert second.operation.steps.filter(level="warning", what__startswith=told).count() == 1
 
 
 def test_the_api_s_writes_between_staging_and_swap_are_in_the_replaced_database(

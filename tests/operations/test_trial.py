@@ -16,7 +16,8 @@ from backups_app.errors import Refused
 from backups_app.models import Operation
 from backups_app.operations import housekeeping
 from backups_app.operations.journal import Journal
-from tests.conftest import on_all_majors
+from backups_app.systems import vault
+from tests.conftest import on_all_majors, url_of
 from tests.operations.site import WHO, Site
 
 
@@ -60,6 +61,29 @@ def test_a_trial_goes_when_its_time_is_over_and_not_before(one_folder: Site, set
     assert kept == {"qrdb", name}
     assert one_folder.databases() == {"qrdb"}
     assert not Operation.objects.trials().exists()
+
+
+def test_a_trial_that_has_become_the_live_database_is_never_dropped(
+    one_folder: Site, settings: Settings
+) -> None:
+    done = one_folder.attempt(tasks.request_trial(one_folder.backup(), **WHO))
+    name = done.result["database"]
+    folder = vault.scratch_path(one_folder.working)
+    vault.make_scratch(folder)
+    over = (timezone.now() - timedelta(seconds=1)).isoformat()
+    leftovers = [{**done.leftovers[0], "kept_until": over}, {"what": "folder", "name": str(folder)}]
+    Operation.objects.filter(pk=done.pk).update(leftovers=leftovers)
+    settings.MANAGED_DATABASE_URL = url_of(one_folder.server.at(name))
+
+    housekeeping.keep_house()
+    housekeeping.keep_house()
+
+    assert one_folder.databases() == {"qrdb", name}
+    assert not folder.exists()
+    assert done.steps.filter(level="warning", what__startswith=f"{name} is still there").count() == 1
+    asked = one_folder.attempt(tasks.request_drop_trial(done, **WHO))
+    assert (asked.state, asked.blame) == ("failed", "environment")
+    assert name in one_folder.databases()
 
 
 def test_a_trial_is_dropped_when_somebody_asks_for_it(one_folder: Site) -> None:

@@ -58,6 +58,13 @@ def test_a_database_in_use_is_dropped_by_its_owner(managed: Server, owner: Conne
         user.execute("SELECT 1")
 
 
+def test_the_database_that_the_settings_name_is_never_dropped(managed: Server) -> None:
+    with pytest.raises(databases.LiveDatabase, match="qrdb is the one that this site's settings name"):
+        databases.drop(managed, "qrdb")
+
+    assert databases.exists(managed, "qrdb")
+
+
 def test_dropping_what_is_not_there_is_no_error(managed: Server) -> None:
     assert databases.drop(managed, "qrdb_never") is False
 

@@ -48,6 +48,10 @@ SELECT datname
 """
 
 
+class LiveDatabase(EnvironmentProblem):
+    """It is the database that the settings name, whatever its own name says: it is not dropped."""
+
+
 @dataclass(frozen=True)
 class DatabaseFacts:
     """What a database and the role that looks at it are; ``version`` as in 15.18."""
@@ -85,8 +89,12 @@ def drop(server: Server, name: str, *, patience_seconds: float = 15) -> bool:
     """End every connection to ``name`` and drop it; False when there is no such database.
 
     EnvironmentProblem when it is in use, or its name is held by a rename, for longer than
-    ``patience_seconds``.
+    ``patience_seconds``; LiveDatabase when it is ``server``'s own.
     """
+    if name == server.database:
+        raise LiveDatabase(
+            say("{name} is the one that this site's settings name: it is not dropped.", name=name)
+        )
     statement = sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name))
     with maintenance(server, avoiding={name}) as connection:
         limit = sql.Literal(max(1, int(patience_seconds * 1000)))
