@@ -71,7 +71,7 @@ def staged_copy(
             for warning in warnings:
                 journal.warn(warning)
             with journal.stage(stages.RESTORE_INTO_IT):
-                _restore(journal, target, restorer, path, rows=backup.rows, with_owner=not is_drill)
+                _restore(journal, backup, target, restorer, path, with_owner=not is_drill)
             with journal.stage(stages.COLLECT_STATISTICS), followed(journal, target) as watch:
                 databases.analyze(target, watch=watch)
             with journal.stage(stages.COMPARE_ROWS):
@@ -124,23 +124,23 @@ def _insist_on_readable(journal: Journal, restorer: clients.Client, path: Path) 
 
 def _restore(
     journal: Journal,
+    backup: Backup,
     target: Server,
     restorer: clients.Client,
     path: Path,
     *,
-    rows: int | None,
     with_owner: bool,
 ) -> None:
     """Owners and privileges only where the database's own roles are: another server need not have them."""
     name = journal.operation.application_name
-    jobs = 1 if path.stat().st_size < SMALL_ARCHIVE_BYTES else max(2, min(4, os.cpu_count() or 2))
+    jobs = 1 if backup.size < SMALL_ARCHIVE_BYTES else max(2, min(4, os.cpu_count() or 2))
     command = commands.restore(
         target, restorer, file=path, jobs=jobs, application_name=name, with_owner=with_owner
     )
     tally = activity.CopyTally()
 
     def report(monitor: psycopg.Connection[TupleRow]) -> None:
-        journal.progress(tally.rows(monitor), rows, "rows")
+        journal.progress(tally.rows(monitor), backup.rows, "rows")
 
     with followed(journal, target, report) as watch:
         finished = run(command, watch=watch)
@@ -150,7 +150,7 @@ def _restore(
 
 def _restore_error(finished: Finished, target: Server, path: Path) -> QradminError:
     """Whose fault it was: the surroundings' when PostgreSQL or the program says so, else the backup's."""
-    problem = program_problem(finished.stderr, target)
+    problem = archive.reading_problem(finished.stderr, path) or program_problem(finished.stderr, target)
     if problem is not None:
         return problem
     what = error_line(finished.stderr) or say(

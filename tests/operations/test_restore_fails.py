@@ -124,6 +124,20 @@ def test_when_the_server_has_no_room_for_another_database(one_folder: Site, brok
     assert done[0].error.startswith("The disk of PostgreSQL is full.")
 
 
+def test_when_the_location_is_lost_while_pg_restore_begins(one_folder: Site, at_step: Any) -> None:
+    backup = one_folder.backup()
+    file = one_folder.working / backup.name
+    at_step("Restore into it", lambda _: file.rename(file.with_suffix(".away")))
+
+    with every_row_stays(one_folder) as done:
+        done.append(one_folder.restore(backup))
+        file.with_suffix(".away").rename(file)
+
+    backup.refresh_from_db()
+    assert "could not be read just now: No such file or directory" in done[0].error
+    assert (done[0].blame, backup.state) == ("environment", "validated")
+
+
 @on_all_majors
 def test_when_pg_restore_stops_at_an_error(one_folder: Site) -> None:
     one_folder.execute(

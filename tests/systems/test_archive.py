@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from backups_app.errors import BadBackup, MissingClient
+from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, StorageProblem
 from backups_app.systems.postgres import archive, clients, commands
 from backups_app.systems.postgres.clients import Client
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.processes import run
+from backups_app.systems.processes import Finished, run
 from deploy.demo import embedded
 from tests.conftest import on_all_majors
 
@@ -45,6 +45,10 @@ def dump(server: Server, major: int, folder: Path) -> Path:
     )
     assert run(command).returncode == 0
     return path
+
+
+def failed(stderr: str) -> Finished:
+    return Finished(1, stderr, b"", seconds=0.1, peak_memory_bytes=0)
 
 
 def bad(path: Path, major: int = 16) -> str:
@@ -84,8 +88,37 @@ def test_a_whole_archive_can_be_read_to_its_end(dumped: Path, pg_major: int) -> 
     archive.read_whole(restorer(pg_major), dumped)
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    assert "is not there" in bad(tmp_path / "qrdb_20250525_143022.sql")
+def test_a_missing_file_is_said_and_is_no_bad_backup(tmp_path: Path) -> None:
+    with pytest.raises(StorageProblem, match="is not there"):
+        archive.inspect(restorer(16), tmp_path / "qrdb_20250525_143022.sql")
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("could not read from input file: Stale file handle", StorageProblem),
+        ("could not read from input file: Input/output error", StorageProblem),
+        ('could not open input file "/a/b: c.sql": No such file or directory', StorageProblem),
+        ("could not open input file: Too many open files", StorageProblem),
+        ("error during file seek: Input/output error", StorageProblem),
+        ("could not read from input file: Cannot allocate memory", StorageProblem),
+        ("out of memory", EnvironmentProblem),
+        ("could not read from input file: end of file", BadBackup),
+        ("could not execute query: ERROR:  could not open file: Input/output error", BadBackup),
+    ],
+)
+def test_a_file_that_cannot_be_read_now_is_no_bad_backup(said: str, problem: type[Exception]) -> None:
+    finished = failed(f"pg_restore: error: {said}\n")
+
+    with pytest.raises(problem) as caught:
+        archive.judge_reading(finished, restorer(16), Path("a.sql"))
+
+    assert isinstance(caught.value, BadBackup) is (problem is BadBackup)
+
+
+def test_memory_that_ran_out_without_a_word_of_the_program_is_no_bad_backup() -> None:
+    with pytest.raises(EnvironmentProblem):
+        archive.judge_reading(failed("out of memory\n"), restorer(16), Path("a.sql"))
 
 
 def test_an_empty_file_is_said(tmp_path: Path) -> None:

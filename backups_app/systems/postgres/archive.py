@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, NoSpace
+from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, NoSpace, StorageProblem
 from backups_app.sentences import say
 from backups_app.systems.postgres import commands
 from backups_app.systems.postgres.clients import Client
@@ -16,6 +16,27 @@ MAGIC = b"PGDMP"
 CUSTOM_FORMAT = 1
 HEAD_BYTES = 512
 LIST_LIMIT = 16 * 1024 * 1024
+
+# What the system says of a file or a mount that cannot be read now; "end of file" is the archive's own fault.
+_TROUBLES_OF_FILES = (
+    "stale file handle",
+    "(remote )?(input/output|i/o) error",
+    "no such file or directory",
+    "too many open files( in system)?",
+    "cannot allocate memory",
+    "transport endpoint is not connected",
+    "no such device( or address)?",
+    "connection timed out",
+    "host is down",
+    "no route to host",
+)
+# In pg_restore's own words, not in PostgreSQL's, which come behind an "ERROR:".
+_UNREADABLE = re.compile(
+    r"^pg_restore: error: (?:(?!ERROR:).)*\bfile\b(?:(?!ERROR:).)*: "
+    rf"(?P<reason>{'|'.join(_TROUBLES_OF_FILES)})$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_OUT_OF_MEMORY = re.compile(r"^(pg_restore: error: )?out of memory$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -107,7 +128,31 @@ def judge_reading(finished: Finished, client: Client, file: Path) -> None:
             ),
             detail=said,
         )
+    problem = reading_problem(said, file)
+    if problem is not None:
+        raise problem
     raise BadBackup(say("{name} is damaged: it cannot be read to its end.", name=file.name), detail=said)
+
+
+def reading_problem(said: str, file: Path) -> EnvironmentProblem | None:
+    """What a pg_restore said of ``file`` or of its memory that is no fault of the archive."""
+    found = _UNREADABLE.search(said)
+    if found is not None:
+        sentence = say(
+            "{name} could not be read just now: {reason}. This says nothing of the backup:"
+            " see that its location is there, then try again.",
+            name=file.name,
+            reason=found["reason"],
+        )
+        return StorageProblem(sentence, detail=said)
+    if _OUT_OF_MEMORY.search(said):
+        sentence = say(
+            "The memory of this machine was not enough to read {name}, which says nothing of the backup:"
+            " try again when less is going on.",
+            name=file.name,
+        )
+        return EnvironmentProblem(sentence, detail=said)
+    return None
 
 
 def alembic_revision(
@@ -138,7 +183,7 @@ def _head(file: Path) -> bytes:
     except IsADirectoryError as error:
         raise BadBackup(say("{name} is a folder, not a backup file.", name=file.name)) from error
     except FileNotFoundError as error:
-        raise BadBackup(say("The file {name} is not there.", name=file.name)) from error
+        raise StorageProblem(say("The file {name} is not there.", name=file.name)) from error
     except OSError as error:
         raise EnvironmentProblem(
             say("The file {name} cannot be read: {reason}.", name=file.name, reason=error.strerror)
