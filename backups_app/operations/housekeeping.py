@@ -79,6 +79,7 @@ class Aftermath:
         return self._operation
 
     def note(self, what: str, *, level: str = "info", **detail: Any) -> None:
+        what, detail = masked(what), masked(detail)
         log_note(self._operation, what, level=level, step=what)
         self._operation.note(what, level=level, **detail)
 
@@ -190,7 +191,7 @@ def _tell_still_there(operation: Operation, name: str, error: QradminError) -> N
     what = say("{name} is still there: {problem}", name=name, problem=error.message)
     if not isinstance(error, databases.LiveDatabase):
         log_note(operation, what, level="warning", step="Clean up")
-    elif not operation.steps.filter(what=what).exists():
+    elif not operation.steps.filter(what=masked(what)).exists():
         Aftermath(operation).note(what, level="warning")
 
 

@@ -73,6 +73,17 @@ def test_an_interrupted_operation_says_what_it_may_have_done(one_folder: Site, k
     assert ("The live database was not touched." in operation.error) == (kind == "prune")
 
 
+def test_what_is_noted_after_the_end_of_an_operation_holds_no_password(one_folder: Site) -> None:
+    operation = dead(tasks.request_backup(**WHO))
+    secret = one_folder.server.password
+
+    housekeeping.Aftermath(operation).note(f"Said {secret}.", log=f"postgresql://a:{secret}@db/qrdb")
+
+    step = operation.steps.get()
+    assert secret not in f"{step.what} {step.detail}"
+    assert step.what == "Said ***."
+
+
 def test_a_living_operation_is_left_alone(one_folder: Site) -> None:
     operation = tasks.request_backup(**WHO)
     Operation.objects.claim(operation.pk, host="elsewhere", pid=1)
