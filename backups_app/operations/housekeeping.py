@@ -449,16 +449,18 @@ def _resolve(event: RestoreEvent) -> None:
     # A worker that is only frozen must not finish its swap after the look.
     databases.end_sessions(server, application_prefix=event.operation.application_name)
     if _is_swapped(event, server):
-        event.change(
-            outcome=RestoreEvent.Outcome.RESTORED,
+        restore.record_outcome(
+            event,
+            RestoreEvent.Outcome.RESTORED,
+            undone=RestoreEvent.Outcome.UNDONE,
             replaced_kept_until=timezone.now() + config.keep_replaced_for(),
         )
-        _set_undone(event, RestoreEvent.Outcome.UNDONE)
         teller.note(say("The databases had been swapped: the restored one is live."))
         event.change(rows_after=databases.row_counts(server))
     elif event.swap_seconds is not None:
-        event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, rows_after={})
-        _set_undone(event, RestoreEvent.Outcome.RESTORED)
+        restore.record_outcome(
+            event, RestoreEvent.Outcome.ROLLED_BACK, undone=RestoreEvent.Outcome.RESTORED, rows_after={}
+        )
         teller.note(say("The databases had been swapped back: the one that was live before is live again."))
     else:
         is_wish = event.operation.state == Operation.State.CANCELLED
@@ -473,12 +475,6 @@ def _is_swapped(event: RestoreEvent, server: Server) -> bool:
         and databases.exists(server, event.replaced_database)
         and databases.exists(server, server.database)
     )
-
-
-def _set_undone(event: RestoreEvent, outcome: str) -> None:
-    """What became of the restore that ``event`` undoes, if it undoes one."""
-    if event.undoes is not None:
-        event.undoes.change(outcome=outcome)
 
 
 def _is_another_at_work(operation: Operation) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import Any
 
 from django.db import Error as RecordsError
+from django.db import transaction
 from django.utils import timezone
 
 from backups_app import config
@@ -204,17 +206,27 @@ def _swap(journal: Journal, event: RestoreEvent, server: Server, staged: Staged)
             raise
         _tell_of_the_swap(journal, event, staged)
     journal.left_nothing("database", staged.server.database)
-    patiently(
-        lambda: event.change(
-            outcome=RestoreEvent.Outcome.RESTORED,
-            swap_seconds=round(seconds, 4),
-            replaced_kept_until=kept_until,
-            revision_after=staged.revision,
-            rows_after=staged.rows,
-        )
+    record_outcome(
+        event,
+        RestoreEvent.Outcome.RESTORED,
+        undone=RestoreEvent.Outcome.UNDONE,
+        swap_seconds=round(seconds, 4),
+        replaced_kept_until=kept_until,
+        revision_after=staged.revision,
+        rows_after=staged.rows,
     )
-    if event.undoes is not None:
-        event.undoes.change(outcome=RestoreEvent.Outcome.UNDONE)
+
+
+def record_outcome(event: RestoreEvent, outcome: str, *, undone: str, **changes: Any) -> None:
+    """What became of a restore, and ``undone`` of the one that it undoes: together, or neither is written."""
+
+    def write() -> None:
+        with transaction.atomic():
+            event.change(outcome=outcome, **changes)
+            if event.undoes is not None:
+                event.undoes.change(outcome=undone)
+
+    patiently(write)
 
 
 def _tell_of_the_swap(journal: Journal, event: RestoreEvent, staged: Staged) -> None:
@@ -314,9 +326,13 @@ def swap_back(
             before_commit=before_commit,
         )
     teller.note(say("Swapped back: the database that was live before is live again."))
-    event.change(outcome=RestoreEvent.Outcome.ROLLED_BACK, replaced_database="", rows_after={})
-    if event.undoes is not None:
-        event.undoes.change(outcome=RestoreEvent.Outcome.RESTORED)
+    record_outcome(
+        event,
+        RestoreEvent.Outcome.ROLLED_BACK,
+        undone=RestoreEvent.Outcome.RESTORED,
+        replaced_database="",
+        rows_after={},
+    )
 
 
 def _stop_quietly(teller: Teller, api: Api) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
 from django.utils import timezone
 
 from backups_app import tasks
@@ -17,6 +18,7 @@ from backups_app.operations import housekeeping
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
 from backups_app.systems.postgres import swap
+from backups_app.systems.waiting import Watch
 from tests.operations.site import WHO, Site
 
 TOLD = housekeeping.NO_SIGN_OF_LIFE
@@ -324,19 +326,22 @@ def test_a_worker_that_was_frozen_within_the_swap_cannot_finish_it_once_it_is_in
 ) -> None:
     backup = one_folder.backup()
     one_folder.execute("UPDATE qr_codes SET title = 'newer'")
-    before, look = one_folder.rows(), Journal.insist_on_claim
+    before, real = one_folder.rows(), swap.swap
 
-    def sleep_meanwhile(journal: Journal) -> None:
-        if is_frozen.startswith("after"):
-            look(journal)
-        Operation.objects.running().update(heartbeat_at=timezone.now() - timedelta(minutes=3))
-        housekeeping.keep_house()
-        if is_frozen.startswith("before"):
-            look(journal)
+    def swap_frozen(*arguments: Any, before_commit: Watch, **options: Any) -> float:
+        def sleep_meanwhile() -> None:
+            if is_frozen.startswith("after"):
+                before_commit()
+            Operation.objects.running().update(heartbeat_at=timezone.now() - timedelta(minutes=3))
+            housekeeping.keep_house()
+            if is_frozen.startswith("before"):
+                before_commit()
+
+        return real(*arguments, before_commit=sleep_meanwhile, **options)
 
     monkeypatch.setattr(swap, "FROZEN_SECONDS", 600.0)  # PostgreSQL ends nothing by itself
+    monkeypatch.setattr(swap, "swap", swap_frozen)
     monkeypatch.setattr(Journal, "_look", lambda _: None)
-    monkeypatch.setattr(Journal, "insist_on_claim", sleep_meanwhile)
 
     operation = one_folder.restore(backup)
 
@@ -344,6 +349,31 @@ def test_a_worker_that_was_frozen_within_the_swap_cannot_finish_it_once_it_is_in
     assert operation.state == "interrupted"
     assert one_folder.event().outcome == "untouched"
     assert one_folder.databases() == {"qrdb"}
+    assert one_folder.rows() == before
+
+
+def test_an_undo_that_was_frozen_before_its_swap_does_not_do_it_once_it_is_interrupted(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_folder.restore(one_folder.backup())
+    restored, real = one_folder.event(), swap.swap
+    one_folder.execute("UPDATE qr_codes SET title = 'newer'")
+    before = one_folder.rows()
+
+    def swap_late(*arguments: Any, **options: Any) -> float:
+        Operation.objects.running().update(heartbeat_at=timezone.now() - timedelta(minutes=3))
+        housekeeping.keep_house()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(swap, "swap", swap_late)
+    monkeypatch.setattr(Journal, "_look", lambda _: None)
+
+    operation = one_folder.undo(restored)
+
+    operation.refresh_from_db()
+    restored.refresh_from_db()
+    assert operation.state == "interrupted"
+    assert (one_folder.event().outcome, restored.outcome) == ("untouched", "restored")
     assert one_folder.rows() == before
 
 
@@ -380,6 +410,38 @@ def test_a_restore_that_died_after_the_swap_is_restored_and_can_be_undone(one_fo
     assert event.operation.steps.filter(what__contains="had been swapped").count() == 1
     assert one_folder.undo(event).state == "succeeded"
     assert one_folder.rows() == before
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_an_undo_and_its_restore_are_told_together_or_not_at_all(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    one_folder.restore(one_folder.backup())
+    restored = one_folder.event()
+    operation = dead(tasks.request_undo_restore(restored, reason="a test", **WHO))
+    undo = RestoreEvent.objects.create(
+        operation=operation, undoes=restored, replaced_database="qrdb_again", swap_seconds=0.1
+    )
+    if is_done:
+        swap.swap(one_folder.server, live="qrdb", staged=restored.replaced_database, replaced="qrdb_again")
+    real = RestoreEvent.change
+
+    def break_off(event: RestoreEvent, **changes: Any) -> None:
+        if event.pk == restored.pk:
+            raise DatabaseError("broken off")
+        real(event, **changes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RestoreEvent, "change", break_off)
+        housekeeping.keep_house()
+    undo.refresh_from_db()
+    assert undo.outcome == "under_way"
+
+    housekeeping.keep_house()
+    undo.refresh_from_db()
+    restored.refresh_from_db()
+    told = ("restored", "undone") if is_done else ("rolled_back", "restored")
+    assert (undo.outcome, restored.outcome) == told
 
 
 def test_an_undo_that_died_after_its_swap_makes_the_restore_undone(one_folder: Site) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
 from backups_app import tasks
 from backups_app.errors import Busy, Refused
 from backups_app.models import Backup, Operation, RestoreEvent
-from backups_app.operations import copy_check, housekeeping
+from backups_app.operations import copy_check, housekeeping, journal
 from tests.conftest import on_all_majors, url_of
 from tests.operations.site import WHO, Site
 
@@ -291,6 +292,29 @@ def test_a_replaced_database_that_has_become_the_live_one_is_never_dropped(
     assert one_folder.databases() == {"qrdb", second.replaced_database}
     told = f"{second.replaced_database} is still there"
     assert second.operation.steps.filter(level="warning", what__startswith=told).count() == 1
+
+
+def test_an_undo_is_told_of_both_restores_though_the_site_s_database_is_away_in_between(
+    one_folder: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_folder.restore(one_folder.backup())
+    restored, real, tries = one_folder.event(), RestoreEvent.change, []
+
+    def be_away_once(event: RestoreEvent, **changes: Any) -> None:
+        if event.pk == restored.pk:
+            tries.append(RestoreEvent.objects.exclude(pk=restored.pk).get().outcome)
+            if len(tries) == 1:
+                raise OperationalError("away")
+        real(event, **changes)
+
+    monkeypatch.setattr(journal, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(RestoreEvent, "change", be_away_once)
+
+    assert one_folder.undo(restored).state == "succeeded"
+
+    restored.refresh_from_db()
+    assert tries == ["restored", "restored"]
+    assert (one_folder.event().outcome, restored.outcome) == ("restored", "undone")
 
 
 def test_the_api_s_writes_between_staging_and_swap_are_in_the_replaced_database(
