@@ -72,7 +72,7 @@ def take_backup(journal: Journal, *, origin: str, stopped: Api | None = None) ->
         reader = clients.restore_beside(dumper, config.client_folders())
         working.check()
         _insist_on_room(working, live)
-    name = _free_name(server.database, is_safety=origin == Backup.Origin.SAFETY)
+    name = _free_name(working, server.database, is_safety=origin == Backup.Origin.SAFETY)
     with (
         recorded_as_leftover(journal, working, name),
         vault.working_file(working, name) as file,
@@ -230,24 +230,16 @@ def _insert(backup: Backup) -> None:
         raise vault.NameTaken(told) from error
 
 
-def _free_name(database: str, *, is_safety: bool) -> str:
-    """A name that no backup has or ever had; within one second, the next second is waited for."""
+def _free_name(working: vault.Location, database: str, *, is_safety: bool) -> str:
+    """A name that no backup has or ever had; within one second, the next second is waited for.
+
+    The other locations are not asked, for the API may be stopped meanwhile: a copy overwrites nothing there.
+    """
     while True:
         name = vault.make_name(database, datetime.now(UTC), safety=is_safety)
-        if not Backup.objects.filter(name=name).exists() and not lies_anywhere(name):
+        if not Backup.objects.filter(name=name).exists() and not working.exists(name):
             return name
         time.sleep(0.1)
-
-
-def lies_anywhere(name: str) -> bool:
-    """Whether any location that answers holds a file of that name."""
-    for location in config.locations():
-        try:
-            if location.exists(name):
-                return True
-        except QradminError:
-            continue  # a location that is down takes its copy later, and never overwrites
-    return False
 
 
 def _insist_on_room(working: vault.Location, live: DatabaseFacts) -> None:

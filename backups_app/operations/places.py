@@ -26,13 +26,13 @@ class Sight:
 
 
 def look_around(watch: Watch | None = None, *, seconds: float | None = None) -> Sight:
-    """Ask every location, each for ``seconds`` at most, by default as long as a page waits, or with
+    """Ask every location, each for ``seconds`` at most: by default as long as a page waits, or with
     ``watch`` for as long as it lets them.
 
     NotConfigured when the settings say nothing sensible.
     """
     sight = Sight()
-    limit = None if watch else seconds or PAGE_SECONDS
+    limit = seconds or (None if watch else PAGE_SECONDS)
     for location in config.locations():
         try:
             sight.files[location.alias] = answer(location.names, watch or no_watch, limit_seconds=limit)

@@ -12,8 +12,8 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import BadBackup, EnvironmentProblem, Refused
 from backups_app.models import Backup, Operation
-from backups_app.operations import adoption, copies, sidecars
-from backups_app.operations.backup import lies_anywhere, recorded_as_leftover
+from backups_app.operations import adoption, copies, places, sidecars
+from backups_app.operations.backup import recorded_as_leftover
 from backups_app.operations.journal import Journal
 from backups_app.sentences import say
 from backups_app.systems import vault
@@ -71,7 +71,7 @@ def _store(
 ) -> None:
     taken_at = judged.taken_at or timezone.now()
     ours = config.managed_database().database
-    name = _free_name(working, ours, taken_at, digest)
+    name = _free_name(journal, working, ours, taken_at, digest)
     warnings = []
     if judged.facts.database != ours:
         warnings.append(adoption.taken_elsewhere(judged.facts.database))
@@ -97,17 +97,22 @@ def _store(
         journal.keep_warnings(*copies.distribute(journal, backup, stored))
 
 
-def _free_name(working: vault.Location, database: str, moment: datetime, digest: str) -> str:
-    """The name for that second, or for the next second that is free.
+def _free_name(
+    journal: Journal, working: vault.Location, database: str, moment: datetime, digest: str
+) -> str:
+    """The name for that second, or for the next second that is free, in every location that answers soon.
 
     Refused when a name on the way is this very file's, which another worker is importing just now.
     """
+    sight = places.look_around(journal.watch, seconds=places.PAGE_SECONDS)
+    elsewhere = {file.name for files in sight.files.values() for file in files}
     while True:
         name = vault.make_name(database, moment)
-        if not Backup.objects.filter(name=name).exists() and not lies_anywhere(name):
+        is_here = working.exists(name)
+        if not is_here and name not in elsewhere and not Backup.objects.filter(name=name).exists():
             return name
         _insist_on_new(digest)
-        if working.exists(name) and working.digest(name).sha256 == digest:
+        if is_here and working.digest(name, watch=journal.watch).sha256 == digest:
             raise Refused(say("This very file is here already, as {name}.", name=name))
         moment += timedelta(seconds=1)
 

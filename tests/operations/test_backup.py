@@ -19,7 +19,7 @@ from backups_app.operations import copies, housekeeping
 from backups_app.operations.journal import Journal
 from backups_app.systems.postgres.clients import Client
 from backups_app.systems.postgres.connections import Server
-from backups_app.systems.vault import parse_name
+from backups_app.systems.vault import LocalLocation, parse_name
 from tests.operations.site import Site, beside, cancel_at, wait_for
 
 
@@ -209,6 +209,21 @@ def test_a_file_of_the_name_in_another_location_is_left_there_for_good(
     assert (copy.state, "holds another file" in copy.problem) == ("pending", True)
     assert Backup.objects.get(pk=first.pk).removed_at is not None
     assert taken[0].read_text() == "somebody else's"
+
+
+def test_only_the_working_location_is_asked_for_the_name(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = LocalLocation.exists, set[str]()
+
+    def exists(location: LocalLocation, name: str) -> bool:
+        asked.add(location.alias)
+        return real(location, name)
+
+    monkeypatch.setattr(LocalLocation, "exists", exists)
+
+    backup = site.backup()
+
+    assert asked == {"working"}
+    assert set(backup.copies.values_list("state", flat=True)) == {"stored"}
 
 
 @pytest.mark.parametrize("chosen", ["zstd:1", "gzip:6", "none", "best"])

@@ -585,6 +585,47 @@ def test_two_archives_of_one_second_get_two_names(site: Site, tmp_path: Path) ->
     assert Backup.objects.count() == 2
 
 
+def test_the_name_of_an_upload_is_nobody_elses_in_any_location(
+    site: Site, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = datetime.now(UTC).replace(microsecond=0)
+    names = [vault.make_name("qrdb", made + timedelta(seconds=ahead)) for ahead in range(3)]
+    for name, folder in zip(names, (site.working, site.second, site.second), strict=False):
+        (folder / name).write_text("somebody else's")
+    monkeypatch.setattr(uploads.adoption.Judged, "taken_at", made)
+
+    operation = site.upload(dump)
+
+    assert operation.state == "succeeded", operation.error
+    assert Backup.objects.get().name == vault.make_name("qrdb", made + timedelta(seconds=3))
+
+
+def test_an_upload_does_not_wait_long_for_a_silent_location(
+    site: Site, dump: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over, ended = threading.Event(), list[bool]()
+
+    def silent(way: str) -> Any:
+        real = getattr(LocalLocation, way)
+
+        def ask(location: LocalLocation, *words: Any) -> Any:
+            if location.alias == "second":
+                ended.append(over.wait(20))
+            return real(location, *words)
+
+        return ask
+
+    for way in ("names", "exists"):
+        monkeypatch.setattr(LocalLocation, way, silent(way))
+    monkeypatch.setattr(places, "PAGE_SECONDS", 0.3)
+
+    operation = site.upload(dump)
+    over.set()
+
+    assert operation.state == "succeeded", operation.error
+    assert False not in ended
+
+
 def test_an_archive_of_another_database_is_imported_with_a_warning(
     site: Site, settings: Settings, dump: bytes
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from pytest_django.fixtures import Settings
 
 from backups_app.models import Backup
+from backups_app.operations import backup as backups
 from backups_app.operations import housekeeping
 from backups_app.systems.vault.objects import ObjectLocation
 from tests.object_store import KEY, accepted_key, authentication, held, relayed, unfinished
@@ -267,6 +268,24 @@ def test_foreign_objects_are_never_touched(remote: Site, bucket: Any) -> None:
     assert found.result["refused"] == []
     assert set(held(bucket)) == {*foreign, f"qr/prod/{backup.name}", f"qr/prod/{backup.name}.json"}
     assert all(bucket.get_object(Bucket="backups", Key=key)["Body"].read() == b"mine" for key in foreign)
+
+
+def test_a_foreign_object_of_the_backups_name_is_never_overwritten(
+    remote: Site, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "qrdb_20250525_143022.sql"
+    bucket.put_object(Bucket="backups", Key=f"qr/prod/{name}", Body=b"somebody else's")
+    monkeypatch.setattr(backups.vault, "make_name", lambda *_words, **_more: name)
+
+    operation = remote.try_backup()
+    checked = remote.check_copies()
+
+    told = f"far holds another file named {name}: it was left as it is."
+    assert (operation.state, operation.result["warnings"]) == ("succeeded", [told])
+    assert checked.result["intact"] == 1
+    assert states(Backup.objects.get()) == {"working": "stored", "far": "pending"}
+    assert held(bucket) == [f"qr/prod/{name}"]
+    assert bucket.get_object(Bucket="backups", Key=f"qr/prod/{name}")["Body"].read() == b"somebody else's"
 
 
 def test_a_file_that_lies_in_the_bucket_alone_is_imported_and_restored(

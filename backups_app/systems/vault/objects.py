@@ -118,7 +118,7 @@ class ObjectLocation:
         self, source: Path, name: str, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes
     ) -> Stored:
         """Upload in parts, then read the object back through GET; a copy that differs is deleted."""
-        if self.exists(name):
+        if answer(lambda: self.exists(name), watch):
             raise self._taken(name)
         written, is_ours = self._upload(source, self._key(name), watch=watch, on_bytes=on_bytes)
         try:
