@@ -30,7 +30,11 @@ class BackupQuerySet(KeptQuerySet["Backup"]):
         return self.present().filter(validated_at__isnull=False, damage="")
 
     def proven(self) -> Self:
-        """Validated, and restored once with every row and checksum equal."""
+        """Validated, and restored once with every row and checksum equal.
+
+        One without a manifest had nothing to compare with (``is_measure`` in its proof): what was restored is
+        its manifest from then on.
+        """
         return self.validated().filter(proven_at__isnull=False)
 
     def taken_by(self, now: datetime) -> Self:

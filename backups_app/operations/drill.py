@@ -28,6 +28,7 @@ def prove_backup(journal: Journal) -> None:
         with staged_copy(journal, backup, server, is_drill=is_drill) as staged:
             tables = len(staged.rows)
             rows = sum(staged.rows.values())
+            is_measure = staged.is_measure
     except BadBackup as error:
         copies.record_damage(backup, error)
         sidecars.write_all(journal, backup)
@@ -36,10 +37,22 @@ def prove_backup(journal: Journal) -> None:
     proof = {"seconds": seconds, "tables": tables, "rows": rows, "at": timezone.now().isoformat()}
     if is_drill:
         proof["server"] = f"{server.host}:{server.port}"
+    if is_measure:
+        proof["is_measure"] = True
     if backup.validated_at is None:
         backup.mark_validated()
     backup.mark_proven(proof)
     sidecars.write_all(journal, backup)
-    told = say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}")
-    journal.note(told, proof=proof)
+    journal.note(_told(seconds, rows, is_measure=is_measure), proof=proof)
     journal.result |= {"backup": backup.name, **proof}
+
+
+def _told(seconds: float, rows: int, *, is_measure: bool) -> str:
+    if is_measure:
+        return say(
+            "Restored in {seconds} s: its {rows} rows are the measure from now on, for there was nothing"
+            " to compare with.",
+            seconds=f"{seconds:g}",
+            rows=rows,
+        )
+    return say("Proven restorable in {seconds} s: every row and checksum equal.", seconds=f"{seconds:g}")

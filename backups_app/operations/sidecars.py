@@ -35,7 +35,14 @@ _TEXTS = {
     "client_version": 40,
     "revision": 64,
 }
-_PROOF = {"seconds": (int, float), "tables": (int,), "rows": (int,), "at": (str,), "server": (str,)}
+_PROOF = {
+    "seconds": (int, float),
+    "tables": (int,),
+    "rows": (int,),
+    "at": (str,),
+    "server": (str,),
+    "is_measure": (bool,),
+}
 
 log = logging.getLogger(__name__)
 
@@ -220,7 +227,7 @@ def _proven(told: dict[str, Any]) -> dict[str, Any]:
         raise TypeError("proof")
     proof = {key: value for key, value in proof.items() if key in _PROOF}
     for key, value in proof.items():
-        if isinstance(value, bool) or not isinstance(value, _PROOF[key]):
+        if type(value) not in _PROOF[key]:  # True is an instance of int, too
             raise TypeError(key)
         if not isinstance(value, str) and not 0 <= value <= MOST_ROWS:
             raise ValueError(key)

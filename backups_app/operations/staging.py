@@ -34,13 +34,15 @@ TROUBLE_WITH_THE_SERVER = ("connection", "out of memory", "out of shared memory"
 class Staged:
     """A restored copy; ``keep()`` when it became something else and must not be dropped.
 
-    ``rows`` are those of each table, by the names of a manifest.
+    ``rows`` are those of each table, by the names of a manifest; ``is_measure`` when the backup had none, so
+    that they could be compared with nothing and are its manifest from now on.
     """
 
     server: Server
     rows: dict[str, int]
     revision: str
     warnings: list[str] = field(default_factory=list)
+    is_measure: bool = False
     is_kept: bool = False
 
     def keep(self) -> None:
@@ -64,6 +66,7 @@ def staged_copy(
         name = staging_name(server.database, journal.operation.pk, purpose)
         target = server.at(name)
         journal.will_leave("database", name, is_drill=is_drill)
+        is_measure = backup.manifest is None
         staged: Staged | None = None
         try:
             with journal.stage(stages.CREATE_DATABASE):
@@ -77,7 +80,7 @@ def staged_copy(
             with journal.stage(stages.COMPARE_ROWS):
                 found = _proven(journal, backup, target)
             rows = {name: state.rows for name, state in found.tables.items()}
-            staged = Staged(target, rows, found.revision or "", warnings)
+            staged = Staged(target, rows, found.revision or "", warnings, is_measure=is_measure)
             yield staged
         finally:
             if staged is None or not staged.is_kept:

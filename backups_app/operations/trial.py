@@ -35,12 +35,22 @@ def restore_into_trial(journal: Journal) -> None:
         journal.left_nothing("database", name)
         staged.keep()
     journal.consequence = say("The live database was not touched; {name} is kept.", name=name)
-    journal.note(say("The backup lies in the database {name} now, every row and checksum equal.", name=name))
+    rows = sum(staged.rows.values())
+    if staged.is_measure:
+        told = say(
+            "The backup lies in the database {name} now, with {rows} rows; there was nothing to compare them"
+            " with.",
+            name=name,
+            rows=rows,
+        )
+    else:
+        told = say("The backup lies in the database {name} now, every row and checksum equal.", name=name)
+    journal.note(told)
     journal.result |= {
         "backup": backup.name,
         "database": name,
         "kept_until": kept_until.isoformat(),
-        "rows": sum(staged.rows.values()),
+        "rows": rows,
         "revision": staged.revision,
     }
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import json
 from typing import Any
 
 import psycopg
 import pytest
+from django.test import Client
+from django.urls import reverse
 from pytest_django.fixtures import Settings
 
 from backups_app.errors import ServerUnavailable
@@ -56,6 +59,32 @@ def test_a_proof_is_recorded_and_leaves_no_database(one_folder: Site) -> None:
     assert (backup.proof["tables"], backup.proof["rows"]) == (3, 1337)
     assert one_folder.databases() == {"qrdb"}
     assert operation.leftovers == []
+
+
+def test_without_a_manifest_a_proof_says_that_nothing_could_be_compared(
+    one_folder: Site, admin_client: Client
+) -> None:
+    backup = one_folder.backup()
+    Backup.objects.filter(pk=backup.pk).update(manifest=None, rows=None)
+    page = reverse("admin:backups_app_backup_change", args=[backup.pk])
+    description = one_folder.working / f"{backup.name}.json"
+    compared = "every row and checksum equal."
+
+    first = one_folder.prove(backup)
+    first_page = admin_client.get(page).content.decode()
+    first_proof = json.loads(description.read_text())["proof"]
+    second = one_folder.prove(backup)
+
+    told = first.steps.get(what__startswith="Restored in").what
+    end = " s: its 1337 rows are the measure from now on, for there was nothing to compare with."
+    assert told.endswith(end)
+    assert not first.steps.filter(what__contains=compared).exists()
+    assert "with 1,337 rows, which are the measure from now on" in first_page
+    assert compared not in first_page
+    assert (first.result["is_measure"], first_proof["is_measure"]) == (True, True)
+    assert second.steps.filter(what__endswith=compared).exists()
+    assert compared in admin_client.get(page).content.decode()
+    assert "is_measure" not in json.loads(description.read_text())["proof"]
 
 
 @on_all_majors

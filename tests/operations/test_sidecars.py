@@ -91,6 +91,7 @@ def test_what_makes_sense_is_taken_over(tmp_path: Path) -> None:
         pytest.param(FACTS | {"proof": [["seconds", 1]]}, id="pairs for a proof"),
         pytest.param(FACTS | {"proof": {"seconds": "1"}}, id="a text for seconds"),
         pytest.param(FACTS | {"proof": {"seconds": True}}, id="true for seconds"),
+        pytest.param(FACTS | {"proof": {"is_measure": 1}}, id="a number for a flag of the proof"),
         pytest.param(FACTS | {"proof": {"rows": -1}}, id="rows below zero in the proof"),
         pytest.param(FACTS | {"proof": {"rows": deep(500)}}, id="nesting in the proof"),
         pytest.param(FACTS | {"manifest": [1]}, id="a list for a manifest"),
@@ -132,6 +133,15 @@ def test_a_link_in_its_place_is_not_followed(tmp_path: Path) -> None:
 
     with pytest.raises(StorageProblem, match=rf"{NAME}\.json cannot be used: it is a symbolic link"):
         sidecars.facts_beside(LocalLocation("working", tmp_path), NAME, FOUND)
+
+
+def test_a_proof_without_anything_to_compare_with_comes_back_as_such(tmp_path: Path) -> None:
+    proof = FACTS["proof"] | {"is_measure": True}
+
+    found = facts(tmp_path, FACTS | {"proof": proof})
+
+    assert found is not None
+    assert found["proof"] == proof
 
 
 def test_a_proof_of_a_time_that_lies_ahead_is_none(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pytest_django.fixtures import Settings
 
 from backups_app import tasks
 from backups_app.errors import Refused
-from backups_app.models import Operation
+from backups_app.models import Backup, Operation
 from backups_app.operations import housekeeping
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
@@ -36,6 +36,18 @@ def test_a_trial_holds_what_the_backup_held_and_the_live_database_stays(one_fold
     assert one_folder.rows(name) == before
     assert one_folder.rows() == live
     assert one_folder.databases() == {"qrdb", name}
+
+
+def test_a_trial_of_a_backup_without_a_manifest_does_not_say_that_rows_were_equal(one_folder: Site) -> None:
+    backup = one_folder.backup()
+    Backup.objects.filter(pk=backup.pk).update(manifest=None, rows=None)
+
+    first, second = (one_folder.attempt(tasks.request_trial(backup, **WHO)) for _ in range(2))
+
+    told = "The backup lies in the database"
+    end = "now, with 1337 rows; there was nothing to compare them with."
+    assert first.steps.get(what__startswith=told).what.endswith(end)
+    assert second.steps.get(what__startswith=told).what.endswith("now, every row and checksum equal.")
 
 
 def test_a_trial_belongs_to_the_owner_of_the_live_database(
