@@ -16,6 +16,7 @@ from backups_app.errors import BadBackup, Refused
 from backups_app.models import Backup, Operation
 from backups_app.operations import copies
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import archive, clients
@@ -53,7 +54,8 @@ class Judged:
 def judge(journal: Journal, path: Path) -> Judged:
     """Read all of the file. BadBackup when it is no whole archive of such a database."""
     reader = clients.newest_restore(config.client_folders())
-    archive.read_whole(reader, path, watch=journal.watch)
+    moved = bytes_moved(journal)
+    archive.read_whole(reader, path, watch=journal.watch, on_bytes=moved)
     facts = archive.inspect(reader, path, watch=journal.watch)
     held = {table.partition(".")[2].strip('"') for table in facts.tables}
     missing = [table for table in config.expectations().tables if table not in held]
@@ -65,7 +67,8 @@ def judge(journal: Journal, path: Path) -> Judged:
                 table=missing[0],
             )
         )
-    return Judged(facts, archive.alembic_revision(reader, path, watch=journal.watch) or "")
+    revision = archive.alembic_revision(reader, path, watch=journal.watch, on_bytes=moved)
+    return Judged(facts, revision or "")
 
 
 def insist_on_our_database(name: str, judged: Judged) -> None:

@@ -20,7 +20,7 @@ from backups_app.models import Backup, Operation
 from backups_app.operations import copies, retention, sidecars, stages
 from backups_app.operations.api import api_stayed_stopped, api_stopped
 from backups_app.operations.journal import AWAY, Journal, patiently
-from backups_app.operations.movement import followed
+from backups_app.operations.movement import bytes_moved, followed
 from backups_app.sentences import say
 from backups_app.systems import processes, vault
 from backups_app.systems.api_container import Api
@@ -194,14 +194,15 @@ def _read_whole(journal: Journal, reading: ReadingAlong, file: Path) -> str:
 
     An archive that was written a moment ago and cannot be read is the disk's fault.
     """
+    moved = bytes_moved(journal, 2 * file.stat().st_size)
     try:
-        reading.finish(journal.watch)
+        reading.finish(journal.watch, on_bytes=moved)
     except BadBackup as error:
         raise StorageProblem(
             say("The archive that was just written cannot be read back: check the working location's disk."),
             detail=error.detail or error.message,
         ) from error
-    return vault.sha256_of(file, watch=journal.watch)
+    return vault.sha256_of(file, watch=journal.watch, on_bytes=moved)
 
 
 def _name_and_record(file: vault.WorkingFile, backup: Backup, working: vault.Location) -> Path:

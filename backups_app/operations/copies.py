@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, StorageProblem
+from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Stalled, StorageProblem
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import sidecars, stages
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems import vault
 
@@ -53,7 +54,7 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
     copy, _ = BackupCopy.objects.get_or_create(
         backup=backup, location=location.alias, defaults={"state": BackupCopy.State.PENDING}
     )
-    moved = _Moved(journal, 2 * backup.size)
+    moved = bytes_moved(journal, 2 * backup.size)
     try:
         with journal.stage(stages.copy_to(location.alias)):
             stored = location.store(file, backup.name, watch=journal.watch, on_bytes=moved)
@@ -67,7 +68,7 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
                 )
     except vault.NameTaken:
         return _adopt_or_warn(journal, backup, location, copy)
-    except EnvironmentProblem as problem:
+    except (EnvironmentProblem, Stalled) as problem:
         copy.found(BackupCopy.State.PENDING, problem.message)
         warning = say(
             "No copy in {location} yet: {problem}", location=location.alias, problem=problem.message
@@ -97,9 +98,9 @@ def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Pa
     backup = copy.backup
     try:
         with journal.stage(stage):
-            moved = _Moved(journal, 2 * backup.size)
+            moved = bytes_moved(journal, (2 if location.is_local else 4) * backup.size)
             location.replace(file, backup.name, watch=journal.watch, on_bytes=moved)
-    except EnvironmentProblem as problem:
+    except (EnvironmentProblem, Stalled) as problem:
         copy.found(copy.state, say("It was not replaced yet: {problem}", problem=problem.message))
         journal.warn(
             say(
@@ -178,7 +179,7 @@ def at_hand(journal: Journal, location: vault.Location, name: str) -> Iterator[P
         return
     with _scratch(journal) as folder:
         target = folder / name
-        location.fetch(name, target, watch=journal.watch, on_bytes=lambda _moved: journal.moved())
+        location.fetch(name, target, watch=journal.watch, on_bytes=bytes_moved(journal))
         yield target
 
 
@@ -206,7 +207,7 @@ def is_intact(
 
 def read(journal: Journal, copy: BackupCopy, location: vault.Location) -> vault.Stored:
     """Read the whole copy where it lies; MissingCopy or EnvironmentProblem when that cannot be done."""
-    moved = _Moved(journal, copy.backup.size)
+    moved = bytes_moved(journal, copy.backup.size)
     return location.digest(copy.backup.name, watch=journal.watch, on_bytes=moved)
 
 
@@ -236,7 +237,7 @@ def _fetch(
     target: Path,
     unreachable: list[QradminError],
 ) -> bool:
-    moved = _Moved(journal, copy.backup.size)
+    moved = bytes_moved(journal, copy.backup.size)
     try:
         with journal.stage(say("Fetch from {location}", location=location.alias)):
             found = location.fetch(copy.backup.name, target, watch=journal.watch, on_bytes=moved)
@@ -309,14 +310,3 @@ def _scratch(journal: Journal) -> Iterator[Path]:
     finally:
         vault.remove_scratch(path)
         journal.left_nothing("folder", str(path))
-
-
-class _Moved:
-    """Bytes of one file as progress of the present step."""
-
-    def __init__(self, journal: Journal, total: int) -> None:
-        self._journal, self._total, self._done = journal, total, 0
-
-    def __call__(self, count: int) -> None:
-        self._done += count
-        self._journal.progress(self._done, self._total, "bytes")

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from django.db.models import Exists, OuterRef, QuerySet
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem
+from backups_app.errors import BadBackup, EnvironmentProblem, Stalled
 from backups_app.models import Backup, BackupCopy, Operation
 from backups_app.operations import copies, sidecars, site_copies
 from backups_app.operations.journal import Journal
@@ -140,7 +140,8 @@ def _look_at(journal: Journal, copy: BackupCopy, location: vault.Location, place
         copy.found(State.MISSING, problem.message)
         journal.warn(problem.message, location=location.alias)
         return Found.LACKING
-    except EnvironmentProblem as problem:
+    except (EnvironmentProblem, Stalled) as problem:
+        journal.moved()  # what comes next has its own time to stand still
         places.ask_again(location.alias)
         if location.alias in places.down:
             return Found.OUT_OF_REACH
@@ -183,13 +184,22 @@ def _read_with_care(
 
 
 def _is_too_early_to_replace(
-    journal: Journal, copy: BackupCopy, location: vault.Location, problem: EnvironmentProblem
+    journal: Journal, copy: BackupCopy, location: vault.Location, problem: EnvironmentProblem | Stalled
 ) -> bool:
     """Neither reading came to its end. That is no damage, and may be the fault of the way there.
 
     What the location refuses while it answers otherwise is replaced where an intact copy can be had. What
     only a broken connection kept from being read is so when the next check cannot read it either.
     """
+    if isinstance(problem, Stalled):
+        journal.warn(
+            say(
+                "The copy in {location} cannot be read now: {problem}",
+                location=location.alias,
+                problem=problem.message,
+            )
+        )
+        return True
     was_unreadable = copy.state == State.UNREADABLE
     if not was_unreadable and copy.state != State.STORED:
         return False
@@ -260,7 +270,7 @@ def _repair(
         findings.lost.append(backup.name)
         journal.note(error.message, level="error")
         _leave(lacking, error.message)
-    except EnvironmentProblem as problem:
+    except (EnvironmentProblem, Stalled) as problem:
         findings.waiting += [str(copy) for copy, _ in lacking]
         _leave(lacking, problem.message)
         journal.warn(

@@ -96,7 +96,7 @@ class Journal:
             raise Stalled(
                 say(
                     "Nothing moved for {seconds} seconds in the step “{step}”:"
-                    " see which sessions block the database.",
+                    " see which sessions block the database, or whether a storage location is silent.",
                     seconds=self._stall_seconds,
                     step=self._step,
                 )

@@ -1,4 +1,4 @@
-"""Long work on a server: whether it moves, so that only what stands still is ended."""
+"""Long work on a server or a file: whether it moves, so that only what stands still is ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg.rows import TupleRow
 from backups_app.operations.journal import Journal
 from backups_app.systems.postgres import activity
 from backups_app.systems.postgres.connections import Server, connect
-from backups_app.systems.waiting import Watch
+from backups_app.systems.waiting import OnBytes, Watch
 
 LOOK_SECONDS = 0.5
 
@@ -41,3 +41,16 @@ def followed(journal: Journal, server: Server, on_look: OnLook | None = None) ->
                 journal.moved()
 
         yield watch
+
+
+def bytes_moved(journal: Journal, total: int | None = None) -> OnBytes:
+    """Tells of a file's bytes as progress of the present step; ``total`` is how many there are, if known."""
+    done = 0
+
+    def moved(count: int) -> None:
+        nonlocal done
+        done += count
+        journal.moved()
+        journal.progress(done if total is None else min(done, total), total, "bytes")
+
+    return moved

@@ -14,6 +14,7 @@ from backups_app.errors import BadBackup, EnvironmentProblem, ProgramFailed
 from backups_app.models import Operation
 from backups_app.operations import stages
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved, followed
 from backups_app.sentences import say
 from backups_app.systems import processes, site_file, vault
 from backups_app.systems.postgres import archive, clients, commands, databases
@@ -91,7 +92,7 @@ def _make(journal: Journal, working: vault.Location) -> Made:
                 site_file.copy(source, file.path)
         with journal.stage(say("Read all of the copy")):
             _insist_on_whole(journal, source, file.path)
-            digest = vault.sha256_of(file.path, watch=journal.watch)
+            digest = vault.sha256_of(file.path, watch=journal.watch, on_bytes=bytes_moved(journal))
         stored = vault.Stored(file.path.stat().st_size, digest)
         made = Made(name, file.commit(), stored, taken_at)
     working.write_text(name, made.sidecar)
@@ -101,7 +102,8 @@ def _make(journal: Journal, working: vault.Location) -> Made:
 def store_copy(journal: Journal, made: Made, location: vault.Location) -> None:
     """One more copy, read back; EnvironmentProblem when it differs, or a file of that name is there."""
     with journal.stage(stages.copy_to(location.alias)):
-        found = location.store(made.path, made.name, watch=journal.watch)
+        moved = bytes_moved(journal, 2 * made.stored.size)
+        found = location.store(made.path, made.name, watch=journal.watch, on_bytes=moved)
         if found != made.stored:
             location.remove(made.name)
             raise EnvironmentProblem(
@@ -179,7 +181,8 @@ def _dump(journal: Journal, server: Server, file: Path) -> None:
         compression=clients.best_compression(dumper),
         application_name=journal.operation.application_name,
     )
-    finished = processes.run(command, watch=journal.watch)
+    with followed(journal, server) as watch:
+        finished = processes.run(command, watch=watch)
     if finished.returncode != 0:
         raise program_problem(finished.stderr, server) or ProgramFailed(
             say("pg_dump of the site's own database failed."), detail=finished.stderr
@@ -192,6 +195,6 @@ def _insist_on_whole(journal: Journal, source: Server | Path, file: Path) -> Non
         site_file.insist_on_whole(file, table=table)
         return
     reader = clients.newest_restore(config.client_folders())
-    archive.read_whole(reader, file, watch=journal.watch)
+    archive.read_whole(reader, file, watch=journal.watch, on_bytes=bytes_moved(journal))
     if f"public.{table}" not in archive.inspect(reader, file, watch=journal.watch).tables:
         raise BadBackup(say("The copy of the site's own database does not hold the audit trail."))

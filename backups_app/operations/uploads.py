@@ -15,6 +15,7 @@ from backups_app.models import Backup, Operation
 from backups_app.operations import adoption, copies, places, sidecars
 from backups_app.operations.backup import recorded_as_leftover
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems import vault
 from backups_app.systems.postgres import archive
@@ -39,7 +40,7 @@ def import_upload(journal: Journal) -> None:
         journal.note(say("It was uploaded as “{name}”.", name=original))
         with _spoken_of(path):
             with journal.stage(say("Read the whole archive")):
-                digest = vault.sha256_of(path, watch=journal.watch)
+                digest = vault.sha256_of(path, watch=journal.watch, on_bytes=bytes_moved(journal))
                 _insist_on_new(digest)
                 judged = adoption.judge(journal, path)
             _store(journal, working, path, judged, digest)
@@ -84,7 +85,7 @@ def _store(
     }
     with recorded_as_leftover(journal, working, name):
         with journal.stage(say("Store it as {name}", name=name)):
-            found = working.store(path, name, watch=journal.watch)
+            found = working.store(path, name, watch=journal.watch, on_bytes=bytes_moved(journal))
         if found.sha256 != digest:
             working.remove(name)
             raise BadBackup(say("The uploaded file changed while it was read."))
@@ -112,9 +113,13 @@ def _free_name(
         if not is_here and name not in elsewhere and not Backup.objects.filter(name=name).exists():
             return name
         _insist_on_new(digest)
-        if is_here and working.digest(name, watch=journal.watch).sha256 == digest:
+        if is_here and _digest(journal, working, name) == digest:
             raise Refused(say("This very file is here already, as {name}.", name=name))
         moment += timedelta(seconds=1)
+
+
+def _digest(journal: Journal, working: vault.Location, name: str) -> str:
+    return working.digest(name, watch=journal.watch, on_bytes=bytes_moved(journal)).sha256
 
 
 @contextmanager

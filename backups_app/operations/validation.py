@@ -11,6 +11,7 @@ from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDataba
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import copies, exposure, lineage, sidecars
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
 from backups_app.systems.postgres.connections import Server
@@ -27,7 +28,8 @@ def validate_backup(journal: Journal) -> None:
     try:
         with copies.intact_copy(journal, backup) as path, journal.stage(say("Read the whole archive")):
             reader = clients.newest_restore(config.client_folders())
-            archive.read_whole(reader, path, watch=journal.watch)
+            moved = bytes_moved(journal, backup.size)
+            archive.read_whole(reader, path, watch=journal.watch, on_bytes=moved)
         with journal.stage(say("Look at the manifest")):
             _look_at_manifest(journal, backup)
     except BadBackup as error:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from backups_app.errors import MissingClient
 from backups_app.sentences import say
 from backups_app.systems.secrecy import hidden
-from backups_app.systems.waiting import Watch, no_watch
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes, no_watch
 
 __all__ = ["Command", "Finished", "Running", "Watch", "no_watch", "run", "start"]
 
@@ -94,6 +95,14 @@ class Running:
         """The exit status, or None while it works."""
         return self._process.poll()
 
+    def bytes_read(self) -> int:
+        """What it has read from files and pipes so far; 0 after its end, and where no /proc tells."""
+        with suppress(OSError):
+            for line in Path(f"/proc/{self.pid}/io").read_text().splitlines():
+                if line.startswith("rchar:"):
+                    return int(line.split()[1])
+        return 0
+
     def stop(self) -> None:
         """TERM to the whole process group, two seconds, then KILL. Harmless when it has ended."""
         self._signal_group(signal.SIGTERM)
@@ -154,16 +163,25 @@ def start(command: Command, *, stdout_limit: int = 0, is_fed: bool = False) -> R
 
 
 def run(
-    command: Command, *, watch: Watch = no_watch, interval: float = 0.02, stdout_limit: int = 0
+    command: Command,
+    *,
+    watch: Watch = no_watch,
+    interval: float = 0.02,
+    stdout_limit: int = 0,
+    on_bytes: OnBytes = no_bytes,
 ) -> Finished:
-    """Run a program to its end, asking ``watch`` all the while.
+    """Run a program to its end, asking ``watch`` all the while; ``on_bytes`` is told of what it reads.
 
     What ``watch`` raises ends the program and goes on to the caller. A non-zero exit status is no
     error here: the caller reads ``returncode``. MissingClient when there is no such program.
     """
     with start(command, stdout_limit=stdout_limit) as running:
+        told = 0
         while running.poll() is None:
             watch()
+            if (read := running.bytes_read()) > told:
+                on_bytes(read - told)
+                told = read
             time.sleep(interval)
         return running.finish()
 

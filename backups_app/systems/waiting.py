@@ -13,12 +13,17 @@ from backups_app.sentences import say
 
 T = TypeVar("T")
 Watch = Callable[[], None]
+OnBytes = Callable[[int], None]
 
 WATCH_SECONDS = 0.1
 
 
 def no_watch() -> None:
     """Let the work go on to its end."""
+
+
+def no_bytes(_moved: int) -> None:
+    """Tell nobody of the bytes that moved."""
 
 
 def patience(seconds: float, what: str) -> Watch:

@@ -182,3 +182,28 @@ def test_a_killed_worker_leaves_no_program_behind(tmp_path: Path) -> None:
 def test_the_program_runs_in_a_session_of_its_own() -> None:
     with start(Command(("sleep", "60"))) as running:
         assert os.getsid(running.pid) == running.pid
+
+
+def test_what_a_program_reads_is_told_while_it_works(tmp_path: Path) -> None:
+    file, moved = tmp_path / "file", list[int]()
+    file.write_bytes(bytes(3_000_000))
+    code = "import sys, time; open(sys.argv[1], 'rb', 0).read(); time.sleep(0.5)"
+
+    run(Command((PYTHON, "-c", code, str(file))), on_bytes=moved.append)
+
+    assert min(moved) > 0
+    assert 3_000_000 <= sum(moved) < 6_000_000
+
+
+def test_a_program_that_hangs_reads_nothing() -> None:
+    began, told = time.monotonic(), list[float]()
+
+    def watch() -> None:
+        if time.monotonic() - max([began, *told]) > 2:
+            raise Cancelled("It hangs.")
+
+    command = Command((PYTHON, "-c", "import time; time.sleep(60)"))
+    with pytest.raises(Cancelled):
+        run(command, watch=watch, on_bytes=lambda _moved: told.append(time.monotonic()))
+
+    assert time.monotonic() - began < 30

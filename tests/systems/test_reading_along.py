@@ -75,11 +75,14 @@ def feeders() -> list[threading.Thread]:
 
 @on_all_majors
 def test_an_archive_is_read_while_it_grows(whole: bytes, growing: Path, pg_major: int) -> None:
+    moved: list[int] = []
+
     with reading_along.reading_along(restorer(pg_major), growing) as reading:
         with written_slowly(growing, whole, pieces=10):
             pass
-        reading.finish(no_watch)
+        reading.finish(no_watch, on_bytes=moved.append)
 
+    assert sum(moved) == len(whole)
     assert feeders() == []
 
 

@@ -53,9 +53,12 @@ def far(url: str) -> ObjectLocation:
 def test_the_damaged_file_is_replaced_and_nothing_else_is_left(
     location: Location, source: Path, bucket: Any
 ) -> None:
-    written = location.replace(source, NAME)
+    moved: list[int] = []
+
+    written = location.replace(source, NAME, on_bytes=moved.append)
 
     assert written.size == SIZE
+    assert sum(moved) == (2 if location.is_local else 4) * SIZE
     assert location.digest(NAME) == written
     assert held(bucket) in ([], [f"qr/{NAME}"])
     assert unfinished(bucket) == []

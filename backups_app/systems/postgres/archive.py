@@ -10,7 +10,8 @@ from backups_app.errors import BadBackup, EnvironmentProblem, MissingClient, NoS
 from backups_app.sentences import say
 from backups_app.systems.postgres import commands
 from backups_app.systems.postgres.clients import Client
-from backups_app.systems.processes import Finished, Watch, no_watch, run
+from backups_app.systems.processes import Finished, run
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes, no_watch
 
 MAGIC = b"PGDMP"
 CUSTOM_FORMAT = 1
@@ -85,14 +86,14 @@ def inspect(client: Client, file: Path, *, watch: Watch = no_watch) -> ArchiveFa
     )
 
 
-def read_whole(client: Client, file: Path, *, watch: Watch = no_watch) -> None:
+def read_whole(client: Client, file: Path, *, watch: Watch = no_watch, on_bytes: OnBytes = no_bytes) -> None:
     """Read and decompress all of it. BadBackup when any part cannot be.
 
     This finds what is missing and what no longer decompresses. A changed byte that still decompresses
     (gzip's checksum is not looked at by pg_restore) is found by the SHA-256 and by the manifest.
     """
     file_header_version(file)
-    judge_reading(run(commands.read_all(client, file), watch=watch), client, file)
+    judge_reading(run(commands.read_all(client, file), watch=watch, on_bytes=on_bytes), client, file)
 
 
 def judge_reading(finished: Finished, client: Client, file: Path) -> None:
@@ -160,12 +161,16 @@ def alembic_revision(
     file: Path,
     *,
     watch: Watch = no_watch,
+    on_bytes: OnBytes = no_bytes,
     table: str = "alembic_version",
     schema: str = "public",
 ) -> str | None:
-    """The Alembic revision that the archive holds, read without restoring it; None when it has none."""
+    """The Alembic revision that the archive holds, read without restoring it; None when it has none.
+
+    An archive that pg_dump wrote into a pipe does not say where its rows lie: all before them is read.
+    """
     command = commands.table_data(client, file, schema=schema, table=table)
-    finished = run(command, watch=watch, stdout_limit=64 * 1024)
+    finished = run(command, watch=watch, stdout_limit=64 * 1024, on_bytes=on_bytes)
     judge_reading(finished, client, file)
     rows = re.search(
         r"^COPY [^\n]*FROM stdin;\n(.*?)^\\\.$",

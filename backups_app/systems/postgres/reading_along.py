@@ -15,7 +15,7 @@ from backups_app.systems import processes
 from backups_app.systems.postgres import archive, commands
 from backups_app.systems.postgres.clients import Client
 from backups_app.systems.processes import Running
-from backups_app.systems.waiting import Watch
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes
 
 CHUNK = 1024 * 1024
 WAIT_SECONDS = 0.02
@@ -27,17 +27,23 @@ class ReadingAlong:
     def __init__(self, client: Client, file: Path, reading: Running, feeder: _Feeder) -> None:
         self._client, self._file, self._reading, self._feeder = client, file, reading, feeder
 
-    def finish(self, watch: Watch) -> None:
+    def finish(self, watch: Watch, *, on_bytes: OnBytes = no_bytes) -> None:
         """The archive is complete: read what is left of it, and its table of contents once more.
 
         pg_dump writes the table of contents first and again at the end, when it knows where the rows lie.
+        ``on_bytes`` is told of all that was fed, what went before included.
         Raises what `archive.read_whole` raises.
         """
         self._feeder.is_complete.set()
+        told = 0
         while self._reading.poll() is None:
             watch()
+            if (fed := self._feeder.fed) > told:
+                on_bytes(fed - told)
+                told = fed
             time.sleep(WAIT_SECONDS / 2)
         self._feeder.join()
+        on_bytes(self._feeder.fed - told)
         if self._feeder.problem is not None:
             raise StorageProblem(
                 say(
@@ -73,6 +79,7 @@ class _Feeder(Thread):
         self.is_complete = Event()
         self.is_abandoned = Event()
         self.problem: OSError | None = None
+        self.fed = 0
 
     def run(self) -> None:
         try:
@@ -91,6 +98,7 @@ class _Feeder(Thread):
             was_complete = self.is_complete.is_set()
             if chunk := source.read(CHUNK):
                 _write_all(self._pipe, chunk)
+                self.fed += len(chunk)
             elif was_complete:
                 return
             else:

@@ -14,8 +14,8 @@ from threading import Event
 from typing import Any, TypeVar
 
 from backups_app.sentences import say
-from backups_app.systems.vault.location import ConnectionBroken, OnBytes
-from backups_app.systems.waiting import WATCH_SECONDS, Watch, started
+from backups_app.systems.vault.location import ConnectionBroken
+from backups_app.systems.waiting import WATCH_SECONDS, OnBytes, Watch, started
 
 T = TypeVar("T")
 

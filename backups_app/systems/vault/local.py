@@ -25,11 +25,9 @@ from backups_app.systems.vault.location import (
     Location,
     MissingCopy,
     NameTaken,
-    OnBytes,
     Stored,
     StoredFile,
     any_name,
-    no_bytes,
 )
 from backups_app.systems.vault.names import (
     CHECK_PREFIX,
@@ -38,7 +36,7 @@ from backups_app.systems.vault.names import (
     Naming,
     name_behind,
 )
-from backups_app.systems.waiting import Watch, no_watch
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes, no_watch
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from backups_app.errors import StorageProblem
-from backups_app.systems.waiting import Watch, no_watch
-
-OnBytes = Callable[[int], None]
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes, no_watch
 
 
 class MissingCopy(StorageProblem):
@@ -56,10 +54,6 @@ class Credentials:
     session_token: str = field(default="", repr=False)
 
 
-def no_bytes(_moved: int) -> None:
-    """Tell nobody of the bytes that moved."""
-
-
 def any_name(_name: str) -> bool:
     """Every name is wanted."""
     return True
@@ -70,7 +64,8 @@ class Location(Protocol):
 
     ``watch`` is called at least every 0.2 s of waiting and once a chunk, and may raise to end the work;
     what was half done is then removed. ``on_bytes`` gets the bytes of each chunk just moved or read, the
-    reading back of a fresh copy too: storing a file of N bytes tells of 2 N.
+    reading back of a fresh copy too: storing a file of N bytes tells of 2 N, replacing one in an object
+    store, where it is copied and read once more, of 4 N.
     StorageProblem when the location is missing, read-only or out of reach; NoSpace when it is full.
     """
 

@@ -23,11 +23,9 @@ from backups_app.systems.vault.location import (
     Credentials,
     MissingCopy,
     NameTaken,
-    OnBytes,
     Stored,
     StoredFile,
     any_name,
-    no_bytes,
 )
 from backups_app.systems.vault.names import (
     CHECK_PREFIX,
@@ -39,7 +37,7 @@ from backups_app.systems.vault.names import (
 )
 from backups_app.systems.vault.store_errors import code_of, store_errors
 from backups_app.systems.vault.transfers import SMALLEST_PART, Incoming, Summed, part_size
-from backups_app.systems.waiting import Watch, answer, give_up_after, no_watch
+from backups_app.systems.waiting import OnBytes, Watch, answer, give_up_after, no_bytes, no_watch
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -143,9 +141,8 @@ class ObjectLocation:
             written, _is_ours = self._upload(source, temporary, watch=watch, on_bytes=on_bytes)
             self._insist_on_equal(temporary, name, written, watch=watch, on_bytes=on_bytes)
             origin: CopySourceTypeDef = {"Bucket": self.bucket, "Key": temporary}
-            with self._errors():
-                answer(lambda: self._client.copy(origin, self.bucket, self._key(name)), watch)
-            self._insist_on_equal(self._key(name), name, written, watch=watch, on_bytes=no_bytes)
+            self._copy_there(origin, self._key(name), watch=watch, on_bytes=on_bytes)
+            self._insist_on_equal(self._key(name), name, written, watch=watch, on_bytes=on_bytes)
         finally:
             self._try_to_delete(temporary)
         return written
@@ -201,6 +198,19 @@ class ObjectLocation:
                         Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                     )
                     yield name
+
+    def _copy_there(self, origin: CopySourceTypeDef, key: str, *, watch: Watch, on_bytes: OnBytes) -> None:
+        """Let the store copy an object; the threads that ask for its parts tell of their bytes."""
+        copied: list[int] = []
+
+        def ask() -> None:
+            watch()
+            while copied:
+                on_bytes(copied.pop())
+
+        with self._errors():
+            answer(lambda: self._client.copy(origin, self.bucket, key, Callback=copied.append), ask)
+        ask()
 
     def _insist_on_equal(
         self, key: str, name: str, written: Stored, *, watch: Watch, on_bytes: OnBytes

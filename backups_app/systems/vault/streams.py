@@ -13,8 +13,8 @@ from typing import BinaryIO
 
 from backups_app.errors import NoSpace, StorageProblem
 from backups_app.sentences import say
-from backups_app.systems.vault.location import ConnectionBroken, OnBytes, Stored, no_bytes
-from backups_app.systems.waiting import Watch, no_watch
+from backups_app.systems.vault.location import ConnectionBroken, Stored
+from backups_app.systems.waiting import OnBytes, Watch, no_bytes, no_watch
 
 CHUNK = 1024 * 1024
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any, BinaryIO, cast
 
-from backups_app.systems.vault.location import OnBytes, Stored
-from backups_app.systems.waiting import Watch, answer
+from backups_app.systems.vault.location import Stored
+from backups_app.systems.waiting import OnBytes, Watch, answer
 
 MEBIBYTE = 1024 * 1024
 SMALLEST_PART = 8 * MEBIBYTE
