@@ -34,6 +34,7 @@ from backups_app.operations import (
     liveness,
     restore,
     retention,
+    sightings,
     site_backup,
     trial,
     validation,
@@ -74,7 +75,7 @@ RUNNERS: dict[str, Callable[[Journal], None]] = {
 def request_backup(*, stop_api: bool = False, **who: Any) -> Operation:
     """A backup of the live database; production-safe with ``stop_api``."""
     if stop_api:
-        api.insist_on_managed(config.api())
+        _insist_on_api(who)
     # one of the other kind stands for itself: nobody's stop of the API is quietly left out, or added
     key = "backup:stop_api" if stop_api else "backup"
     return request(Kind.BACKUP, open_key=key, parameters={"stop_api": stop_api}, **who)
@@ -116,10 +117,7 @@ def request_restore(
     """Replace the live database by ``backup``. Refused without a reason, Busy while anything is at work."""
     if backup.why_not_restorable:
         raise Refused(backup.why_not_restorable)
-    if run_migrations:
-        api.insist_on_managed(config.api())
-    else:
-        api.insist_on_reachable(config.api())
+    _insist_on_api(who, is_needed=run_migrations)
     parameters = {"run_migrations": run_migrations, "without_safety_backup": without_safety_backup}
     return _request_replacement(Kind.RESTORE, reason, {"backup": backup, "parameters": parameters, **who})
 
@@ -128,7 +126,7 @@ def request_undo_restore(event: RestoreEvent, *, reason: str, **who: Any) -> Ope
     """Swap the database that ``event`` replaced back in."""
     if event.why_not_undoable:
         raise Refused(event.why_not_undoable)
-    api.insist_on_reachable(config.api())
+    _insist_on_api(who, is_needed=False)
     parameters = {"event": event.pk}
     return _request_replacement(
         Kind.UNDO_RESTORE, reason, {"backup": event.backup, "parameters": parameters, **who}
@@ -283,8 +281,20 @@ def _request_of_trial(kind: str, of: Operation, who: Mapping[str, Any]) -> Opera
 
 def _request_api(kind: str, reason: str, who: Mapping[str, Any]) -> Operation:
     _insist_on_reason(reason)
-    api.insist_on_managed(config.api())
+    _insist_on_api(who)
     return request(kind, open_key=kind, reason=reason, **who)
+
+
+def _insist_on_api(who: Mapping[str, Any], *, is_needed: bool = True) -> None:
+    """What a worker will do is refused by what was last seen; what a command does in this process asks Docker
+    itself. The web process has no way to Docker."""
+    found = config.api()
+    if is_needed:
+        api.insist_on_setting(found)
+    if who.get("is_queued", True):
+        sightings.insist_on_no_trouble(found)
+    else:
+        api.insist_on_reachable(found)
 
 
 def _insist_on_reason(reason: str) -> None:

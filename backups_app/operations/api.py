@@ -17,7 +17,7 @@ from django.utils import timezone
 from backups_app import config
 from backups_app.errors import ContainerProblem, NotConfigured, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Operation, RestoreEvent
-from backups_app.operations import stages, validation
+from backups_app.operations import sightings, stages, validation
 from backups_app.operations.journal import Journal, patiently
 from backups_app.sentences import say
 from backups_app.systems.api_container import Api, HealthReport
@@ -60,6 +60,12 @@ class Downtime:
 
 def insist_on_managed(api: Api) -> None:
     """NotConfigured without a container, ContainerProblem when it cannot be found."""
+    insist_on_setting(api)
+    insist_on_reachable(api)
+
+
+def insist_on_setting(api: Api) -> None:
+    """NotConfigured when no container is set. The engine is not asked."""
     if not api.is_managed:
         raise NotConfigured(
             say(
@@ -67,15 +73,20 @@ def insist_on_managed(api: Api) -> None:
                 "without stopping the API."
             )
         )
-    insist_on_reachable(api)
 
 
 def insist_on_reachable(api: Api) -> None:
     """ContainerProblem when a container is set, but the engine or the container is not there."""
     if api.is_managed and not api.state().exists:
-        raise ContainerProblem(
-            say("There is no container {container}: check API_CONTAINER.", container=api.describe())
-        )
+        raise sightings.missing(api.describe())
+
+
+def stop(api: Api, watch: Watch = no_watch) -> None:
+    """Stop it; how it is then is written down at once, as the pages ask no engine."""
+    try:
+        api.stop(watch)
+    finally:
+        sightings.look(api)
 
 
 def insist_on_no_migrations(api: Api) -> None:
@@ -154,7 +165,7 @@ def stop_for(journal: Journal, api: Api, downtime: Downtime) -> bool:
     downtime.begin()
     try:
         with journal.stage(stages.STOP_API):
-            api.stop(journal.watch)
+            stop(api, journal.watch)
             if is_owed_by_others:
                 _stop_what_was_started_meanwhile(api)
     except BaseException:
@@ -167,7 +178,7 @@ def keep_stopped(journal: Journal, api: Api) -> None:
     """Stop the API once more when something has started it since `stop_for`: nothing may write now."""
     if api.state().running:
         journal.warn(say("The API was started by something else meanwhile: it is stopped again."))
-        api.stop()
+        stop(api)
 
 
 def api_stayed_stopped(journal: Journal, api: Api) -> bool:
@@ -231,10 +242,14 @@ def start_validated(
     if not is_wanted():
         return None
     with teller.stage(stages.START_API, is_endable=False):
-        began = time.monotonic()
-        api.start()
-        teller.note(say("Started the API"), seconds=round(time.monotonic() - began, 3))
-        report = api.wait_healthy(watch)
+        try:
+            began = time.monotonic()
+            api.start()
+            teller.note(say("Started the API"), seconds=round(time.monotonic() - began, 3))
+            sightings.look(api)
+            report = api.wait_healthy(watch)
+        finally:
+            sightings.look(api)
     for line in report.notes:
         teller.note(line)
     teller.note(say("The API is {outcome}.", outcome=report.outcome), seconds=round(report.seconds, 3))
@@ -323,8 +338,9 @@ def stop_api(journal: Journal) -> None:
     journal.consequence = STAYS_AS_IT_IS
     if api.state().running:
         with journal.stage(stages.STOP_API):
-            api.stop(journal.watch)
+            stop(api, journal.watch)
     else:
+        sightings.look(api)
         journal.note(say("The API was already stopped."))
     _stop_what_was_started_meanwhile(api)
     journal.result["api"] = "stopped"
@@ -334,7 +350,7 @@ def _stop_what_was_started_meanwhile(api: Api) -> None:
     """Whoever had just asked whether the API is wanted, before that was withdrawn, has started it by now."""
     time.sleep(SETTLING_SECONDS)
     if api.state().running:
-        api.stop()
+        stop(api)
 
 
 def start_api(journal: Journal) -> None:

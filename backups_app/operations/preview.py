@@ -14,9 +14,8 @@ from psycopg.rows import TupleRow
 from backups_app import config
 from backups_app.errors import QradminError
 from backups_app.models import RestoreEvent
-from backups_app.operations import api as api_lifecycle
+from backups_app.operations import sightings
 from backups_app.sentences import say
-from backups_app.systems.api_container import ApiContainer
 from backups_app.systems.postgres import databases, preflight, recent
 from backups_app.systems.postgres.connections import Server, connect, translated
 from backups_app.systems.postgres.databases import DatabaseFacts
@@ -25,7 +24,6 @@ from backups_app.systems.waiting import patience, started
 
 Connection = psycopg.Connection[TupleRow]
 COUNTING_SECONDS = 10.0
-ENGINE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
 @dataclass(frozen=True)
@@ -119,11 +117,10 @@ def look_at_live(*, since: datetime | None = None, counts_rows: bool = True) -> 
 
 def look_before_replacing(*, since: datetime) -> LiveView:
     """The same; what would make a restore or an undo be refused now is all among the problems."""
-    of_the_api = started(_api_problems)
     live = look_at_live(since=since)
     if live.facts is None:
         live = LiveView(problems=(live.trouble,))
-    return replace(live, problems=(*live.problems, *of_the_api.result()))
+    return replace(live, problems=(*live.problems, *_api_problems()))
 
 
 def look_before_undoing(event: RestoreEvent) -> LiveView:
@@ -144,10 +141,7 @@ def look_before_undoing(event: RestoreEvent) -> LiveView:
 
 def _api_problems() -> tuple[str, ...]:
     try:
-        api = config.api()
-        if isinstance(api, ApiContainer):
-            api = replace(api, engine_timeout_seconds=ENGINE_SECONDS)
-        api_lifecycle.insist_on_reachable(api)
+        sightings.insist_on_no_trouble(config.api())
     except QradminError as error:
         return (error.message,)
     return ()

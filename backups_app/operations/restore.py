@@ -338,7 +338,7 @@ def swap_back(
 def _stop_quietly(teller: Teller, api: Api) -> None:
     try:
         if api.state().running:
-            api.stop()
+            api_lifecycle.stop(api)
     except ContainerProblem as error:
         teller.note(
             say("The API could not be stopped before swapping back: {problem}", problem=error.message),

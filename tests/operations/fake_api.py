@@ -12,14 +12,21 @@ from backups_app.systems.waiting import Watch, no_watch
 
 @dataclass
 class FakeApi:
-    """``sick_starts``: how many starts no health follows; ``meanwhile`` happens at each wait for it;
-    ``programs``: which run in the container."""
+    """``sick_starts``: how many starts no health follows; ``meanwhile`` happens at each wait for it.
+
+    ``trouble`` is what the engine's answer is instead of a state, ``asked`` how often it was asked for one,
+    ``programs`` which run in the container.
+    """
 
     sick_starts: int = 0
     meanwhile: Callable[[], None] = lambda: None
     serving_seconds: float = 0.0
     is_running: bool = True
     is_managed: bool = True
+    is_there: bool = True
+    health: str | None = None
+    trouble: str = ""
+    asked: int = 0
     calls: list[str] = field(default_factory=list)
     programs: set[str] = field(default_factory=set)
 
@@ -27,7 +34,10 @@ class FakeApi:
         return "a container of the tests"
 
     def state(self) -> ContainerState:
-        return ContainerState(exists=True, running=self.is_running, status="of the tests")
+        self.asked += 1
+        if self.trouble:
+            raise ContainerProblem(self.trouble)
+        return ContainerState(self.is_there, self.is_running, status="of the tests", health=self.health)
 
     def stop(self, watch: Watch = no_watch) -> None:  # noqa: ARG002
         self.calls.append("stop")

@@ -10,7 +10,9 @@ import pytest
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from backups_app import config
 from backups_app.models import Backup, RestoreEvent
+from backups_app.operations import sightings
 from tests.conftest import url_of
 from tests.interface.conftest import make_user
 from tests.operations.fake_api import FakeApi
@@ -195,12 +197,14 @@ def test_a_revision_that_cannot_be_read_is_not_told_as_one_that_does_not_fit(
     assert "The live database could not be looked at whole." in page
 
 
-def test_an_engine_that_does_not_answer_is_among_what_a_restore_and_an_undo_would_be_refused_for(
+def test_an_engine_that_does_not_answer_a_worker_is_among_what_a_restore_and_an_undo_would_be_refused_for(
     one_folder: Site, staff: Client, settings: Settings
 ) -> None:
     backup = one_folder.backup()
     one_folder.restore(backup)
     settings.API_CONTAINER, settings.DOCKER_HOST = "qr_generator_api", "tcp://127.0.0.1:1"
+    sightings.look(config.api())
+    settings.DOCKER_HOST = ""
 
     before_restore = page_before(staff, backup)
     before_undo = page_before(staff, one_folder.event())
