@@ -329,7 +329,7 @@ def _api(now: Standing) -> _Verdict:
         return Severity.CRITICAL, text % {"operation": now.owing}, *_steps(now.owing)
     way_out = (reverse("admin:runbook", args=["api-down"]), _("What to do"))
     if not now.api.is_known:
-        text = _("Docker cannot be asked how the API is: %(error)s")
+        text = _("How the API is, is not known: %(error)s")
         return Severity.WARNING, text % {"error": now.api.detail}, *way_out
     if not now.api.is_running:
         text = _("The API is down: %(state)s.") % {"state": now.api.text}

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Exists, Max, OuterRef, Q, Subquery, Sum
+from django.conf import settings
+from django.db.models import Count, Exists, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
 from django_q.models import Schedule
 
-from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
+from backups_app.models import ApiSighting, Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.models.worker import ALIVE_FOR
 from backups_app.operations.lineage import Line, by_line, line_of
@@ -122,6 +123,7 @@ def standing() -> Standing:
     current = objects.filter(pk__in=active.union(owing)).select_related("backup")
     current = current.order_by("-state", "created_at")[:6]
     rooms = surroundings.space()
+    last_beat, seen = _signs_of_workers(now)
     return Standing(
         now=now,
         good=good,
@@ -135,13 +137,24 @@ def standing() -> Standing:
         active=[one for one in current if one.is_active],
         owing=next((one for one in current if not one.is_active), None),
         latest=_latest(*TELLING),
-        last_beat=WorkerBeat.objects.filter(at__lt=now + ALIVE_FOR).aggregate(at=Max("at"))["at"],
+        last_beat=last_beat,
         schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),
         restores=restores,
         ended_restore=next((one for one in restores if one.pk == one.last_ended), None),
         rooms=rooms,
-        api=surroundings.api(),
+        api=surroundings.api(seen, now),
     )
+
+
+def _signs_of_workers(now: datetime) -> tuple[datetime | None, ApiSighting | None]:
+    """When one was last seen, and how one saw the API's container: in one query once one has looked."""
+    beats = WorkerBeat.objects.filter(at__lt=now + ALIVE_FOR).order_by("-at").values_list("at", flat=True)
+    if settings.API_CONTAINER:
+        sightings = ApiSighting.objects.filter(container=settings.API_CONTAINER)
+        seen: Any = sightings.annotate(last_beat=Subquery(beats[:1])).first()
+        if seen is not None:
+            return seen.last_beat, seen
+    return beats.first(), None
 
 
 def _restores() -> list[Any]:

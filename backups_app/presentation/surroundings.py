@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
+from datetime import datetime
 
 from django.conf import settings
-from django.core.cache import cache
-from django.utils.translation import get_language
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from backups_app import config
 from backups_app.errors import QradminError
+from backups_app.models import ApiSighting
 from backups_app.operations.places import PAGE_SECONDS
 from backups_app.presentation.retelling import in_words
 from backups_app.systems import vault
-from backups_app.systems.api_container import ApiContainer
-
-Value = TypeVar("Value")
-REMEMBERED_SECONDS = 10
-PATIENCE_SECONDS = 3  # a page does not wait for longer for an engine that is silent
 
 
 @dataclass(frozen=True)
@@ -54,9 +48,24 @@ def space() -> list[Room]:
     return [_room(location) for location in locations]
 
 
-def api() -> ApiState:
-    """What the engine says of the API's container; remembered for some seconds."""
-    return _remembered(f"qradmin:api:{get_language()}", _api)
+def api(seen: ApiSighting | None, now: datetime) -> ApiState:
+    """The API's container as somebody has ``seen`` it who may ask Docker; a page never asks."""
+    if not settings.API_CONTAINER:
+        return ApiState(False, False, _("not managed"), "quiet")
+    if seen is None or not seen.is_fresh(now):
+        return _not_known(_unseen(seen, now))
+    if seen.problem:
+        return _not_known(in_words(seen.problem))
+    if not seen.is_there:
+        detail = _("Docker knows no container %(name)s: correct API_CONTAINER, or create the container.")
+        return ApiState(True, False, _("its container is missing"), "bad", detail % {"name": seen.container})
+    if not seen.is_running:
+        return ApiState(True, False, _("stopped"), "bad")
+    if seen.health in {"", "healthy"}:
+        return ApiState(True, True, _("healthy") if seen.health else _("running"), "good")
+    if seen.health == "unhealthy":
+        return ApiState(True, True, _("unhealthy"), "bad")
+    return ApiState(True, True, _("starting") if seen.health == "starting" else seen.health, "warn")
 
 
 def _room(location: vault.Location) -> Room:
@@ -66,32 +75,18 @@ def _room(location: vault.Location) -> Room:
         return Room(location.alias, None, in_words(error.message))
 
 
-def _api() -> ApiState:
-    container = config.api()
-    if not container.is_managed:
-        return ApiState(False, False, _("not managed"), "quiet")
-    if isinstance(container, ApiContainer):
-        container = replace(container, engine_timeout_seconds=PATIENCE_SECONDS)
-    try:
-        state = container.state()
-    except QradminError as error:
-        return ApiState(True, False, _("not known"), "warn", in_words(error.message), is_known=False)
-    if not state.exists:
-        detail = _("Docker knows no container %(name)s: correct API_CONTAINER, or create the container.")
-        name = {"name": settings.API_CONTAINER}
-        return ApiState(True, False, _("its container is missing"), "bad", detail % name)
-    if not state.running:
-        return ApiState(True, False, _("stopped"), "bad")
-    if state.health in {None, "healthy"}:
-        return ApiState(True, True, _("running") if state.health is None else _("healthy"), "good")
-    if state.health == "unhealthy":
-        return ApiState(True, True, _("unhealthy"), "bad")
-    return ApiState(True, True, _("starting") if state.health == "starting" else state.health, "warn")
+def _not_known(why: str) -> ApiState:
+    return ApiState(True, False, _("not known"), "warn", why, is_known=False)
 
 
-def _remembered(key: str, look: Callable[[], Value]) -> Value:
-    found: Value | None = cache.get(key)
-    if found is None:
-        found = look()
-        cache.set(key, found, REMEMBERED_SECONDS)
-    return found
+def _unseen(seen: ApiSighting | None, now: datetime) -> str:
+    name = settings.API_CONTAINER
+    if seen is None or seen.at > now:
+        return _(
+            "No worker has looked at the container %(name)s yet: start one, or start it anew"
+            " after a change of API_CONTAINER."
+        ) % {"name": name}
+    return _("No worker has looked at the container %(name)s since %(time)s: start one.") % {
+        "name": name,
+        "time": f"{timezone.localtime(seen.at):%Y-%m-%d %H:%M}",
+    }

@@ -74,7 +74,6 @@ def test_a_revision_that_the_record_lacks_is_read_from_the_archive(plain_site: S
 def restore_page(plain_site: Site, settings: Settings, client: Client) -> Callable[[Backup], str]:
     """A function: the text of the page before a restore, with the API managed."""
     settings.API_CONTAINER = "qr_generator_api"
-    settings.DOCKER_HOST = "unix:///nonexistent/docker.sock"
     client.force_login(make_user("superuser"))
 
     def opened(backup: Backup) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.models import Group, User
 from django.core.management.color import no_style
 from django.db import connection, models
@@ -16,7 +17,7 @@ from django.test import Client
 from django.utils import timezone
 
 from backups_app import roles
-from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
+from backups_app.models import ApiSighting, Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
 
 Log_in = Callable[[str], Client]
 MANIFEST = {
@@ -122,6 +123,18 @@ def make_restore(backup: Backup, *, operation_pk: int | None = None, **changes: 
 
 def make_beat() -> None:
     WorkerBeat.objects.create(name="worker:1", at=timezone.now())
+
+
+def make_sighting(*, seconds_ago: float = 5, **seen: Any) -> None:
+    """How a worker saw the API's container; running and healthy unless told otherwise."""
+    facts: dict[str, Any] = {
+        "container": settings.API_CONTAINER,
+        "at": timezone.now() - timedelta(seconds=seconds_ago),
+        "is_there": True,
+        "is_running": True,
+        "health": "healthy",
+    }
+    ApiSighting.objects.create(**facts | seen)
 
 
 @pytest.fixture

@@ -43,7 +43,6 @@ def test_every_page_says_it(log_in: Log_in, settings: Any, tmp_path: Path, addre
 @pytest.mark.parametrize("address", ["", "backups_app/backup/", "runbooks/upgrade/"])
 def test_with_a_container_it_is_offered(staff: Client, settings: Any, address: str) -> None:
     settings.API_CONTAINER = "qr_generator_api"
-    settings.DOCKER_HOST = "unix:///nonexistent/docker.sock"
 
     page = staff.get(f"/{address}").content.decode()
 

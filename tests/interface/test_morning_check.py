@@ -464,14 +464,14 @@ def test_a_location_out_of_reach_is_an_alarm(settings: Any) -> None:
     ],
 )
 def test_the_api(monkeypatch: pytest.MonkeyPatch, state: surroundings.ApiState, severity: Severity) -> None:
-    monkeypatch.setattr(surroundings, "api", lambda: state)
+    monkeypatch.setattr(surroundings, "api", lambda *_: state)
 
     assert findings()["api"].severity is severity
 
 
 def test_an_api_that_an_operation_stopped_is_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = surroundings.ApiState(True, False, "stopped", "bad")
-    monkeypatch.setattr(surroundings, "api", lambda: stopped)
+    monkeypatch.setattr(surroundings, "api", lambda *_: stopped)
     operation = make_operation("restore", "running", api_stop_intended=True)
 
     assert findings()["api"].message == f"{operation} stopped it and will start it again."

@@ -12,12 +12,17 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.utils import timezone
 
-from backups_app.errors import ContainerProblem
 from backups_app.models import Operation
 from backups_app.presentation import charts, surroundings, words
 from backups_app.presentation.charts import nice_top
-from backups_app.systems.api_container import ContainerState
-from tests.interface.conftest import Log_in, make_backup, make_beat, make_operation, make_restore
+from tests.interface.conftest import (
+    Log_in,
+    make_backup,
+    make_beat,
+    make_operation,
+    make_restore,
+    make_sighting,
+)
 
 pytestmark = pytest.mark.django_db
 LONG_AGO = timezone.now() - timedelta(days=60)
@@ -133,38 +138,22 @@ def test_a_location_that_is_missing_is_told(staff: Client, settings: Any) -> Non
     assert [text for text in banners(staff) if "working" in text]
 
 
-class Container:
-    """Stands for the API's container."""
-
-    is_managed = True
-
-    def __init__(self, state: ContainerState | Exception) -> None:
-        self._state = state
-
-    def state(self) -> ContainerState:
-        if isinstance(self._state, Exception):
-            raise self._state
-        return self._state
+@pytest.fixture
+def managed_api(settings: Any) -> None:
+    settings.API_CONTAINER = "qr_generator_api"
 
 
+@pytest.mark.usefixtures("managed_api")
 @pytest.mark.parametrize(
-    ("state", "told"),
-    [
-        (ContainerState(True, False, "exited"), "stopped"),
-        (ContainerState(False, False, "missing"), "its container is missing"),
-    ],
+    ("seen", "told"), [({}, "stopped"), ({"is_there": False}, "its container is missing")]
 )
-def test_an_api_that_is_down_is_told(
-    log_in: Log_in, monkeypatch: pytest.MonkeyPatch, state: ContainerState, told: str
-) -> None:
-    monkeypatch.setattr(surroundings.config, "api", lambda: Container(state))
-    surroundings.cache.clear()
+def test_an_api_that_is_down_is_told(log_in: Log_in, seen: dict[str, Any], told: str) -> None:
+    make_sighting(is_running=False, **seen)
     staff = log_in("itstaff")
 
     (found,) = [one for one in staff.get("/").context["banners"] if one.text.startswith("The API is down")]
     page = staff.get("/").content.decode()
     way_out = {role: log_in(role).get(found.url).content.decode() for role in ("itstaff", "helpdesk")}
-    surroundings.cache.clear()
 
     assert told in found.text
     assert f'href="{found.url}"' in page
@@ -173,70 +162,64 @@ def test_an_api_that_is_down_is_told(
     assert 'id="api"' not in way_out["helpdesk"]
 
 
+@pytest.mark.usefixtures("managed_api")
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        ({"problem": "The Docker Engine does not answer."}, "The Docker Engine does not answer."),
+        ({"seconds_ago": 3600}, "No worker has looked at the container qr_generator_api since "),
+    ],
+    ids=["no-engine", "no-worker"],
+)
 def test_an_api_that_nobody_can_ask_about_is_not_called_down(
-    staff: Client, monkeypatch: pytest.MonkeyPatch
+    staff: Client, seen: dict[str, Any], why: str
 ) -> None:
-    silent = Container(ContainerProblem("The Docker Engine does not answer."))
-    monkeypatch.setattr(surroundings.config, "api", lambda: silent)
-    surroundings.cache.clear()
+    make_sighting(**seen)
 
     card, found = cards(staff)["API"], banners(staff)
     checks = {one.name: one for one in staff.get("/morning-check/").context["findings"]}
-    surroundings.cache.clear()
 
     assert not [text for text in found if "API" in text]
-    assert (card.value, card.tone, card.detail) == ("not known", "warn", "The Docker Engine does not answer.")
-    assert checks["api"].message.startswith("Docker cannot be asked how the API is: The Docker Engine")
+    assert (card.value, card.tone) == ("not known", "warn")
+    assert card.detail.startswith(why)
+    assert checks["api"].message.startswith(f"How the API is, is not known: {why}")
     assert checks["api"].severity.tone == "warn"
     assert staff.get(checks["api"].url).status_code == 200
 
 
-def test_an_api_that_is_owed_a_start_is_an_alarm_even_when_nobody_can_ask_about_it(
-    staff: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(surroundings.config, "api", lambda: Container(ContainerProblem("No answer.")))
-    surroundings.cache.clear()
+@pytest.mark.usefixtures("managed_api")
+def test_an_api_that_is_owed_a_start_is_an_alarm_even_when_nobody_can_ask_about_it(staff: Client) -> None:
+    make_sighting(problem="No answer.")
     make_operation("restore", "interrupted", pk=7, api_stop_intended=True)
 
-    found = banners(staff)
-    surroundings.cache.clear()
-
-    assert [text for text in found if text.startswith("Restore 7 stopped the API")]
+    assert [text for text in banners(staff) if text.startswith("Restore 7 stopped the API")]
 
 
-def test_an_api_that_is_not_well_does_not_lead_to_a_corrupt_database(
-    staff: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running = Container(ContainerState(True, True, "running", "unhealthy"))
-    monkeypatch.setattr(surroundings.config, "api", lambda: running)
-    surroundings.cache.clear()
+@pytest.mark.usefixtures("managed_api")
+def test_an_api_that_is_not_well_does_not_lead_to_a_corrupt_database(staff: Client) -> None:
+    make_sighting(health="unhealthy")
 
     (found,) = [one for one in staff.get("/").context["banners"] if "health check" in one.text]
-    surroundings.cache.clear()
 
     assert found.url == "/runbooks/api-down/"
 
 
+@pytest.mark.usefixtures("managed_api")
 @pytest.mark.parametrize(
     ("health", "owing", "told"),
     [
-        (None, True, "Restore 7 stopped the API, and it is not well again since then"),
+        ("", True, "Restore 7 stopped the API, and it is not well again since then"),
         ("starting", True, "Restore 7 stopped the API, and it is not well again since then"),
         ("unhealthy", False, "Docker's health check says that it is not well"),
         ("starting", False, ""),
-        (None, False, ""),
+        ("", False, ""),
     ],
 )
-def test_an_api_that_runs_but_is_not_well_is_told(
-    staff: Client, monkeypatch: pytest.MonkeyPatch, health: str | None, owing: bool, told: str
-) -> None:
-    running = ContainerState(True, True, "running", health)
-    monkeypatch.setattr(surroundings.config, "api", lambda: Container(running))
-    surroundings.cache.clear()
+def test_an_api_that_runs_but_is_not_well_is_told(staff: Client, health: str, owing: bool, told: str) -> None:
+    make_sighting(health=health)
     make_operation("restore", "interrupted", pk=7, api_stop_intended=owing)
 
     found = [text for text in banners(staff) if "API" in text]
-    surroundings.cache.clear()
 
     assert bool(found) is bool(told)
     assert told in "".join(found).replace("&#x27;", "'")
@@ -244,24 +227,19 @@ def test_an_api_that_runs_but_is_not_well_is_told(
 
 def test_what_one_reader_saw_is_not_told_to_another_in_his_language(staff: Client, settings: Any) -> None:
     settings.API_CONTAINER = ""
-    surroundings.cache.clear()
 
     german = staff.get("/", headers={"Accept-Language": "de"}).content.decode()
     english = staff.get("/", headers={"Accept-Language": "en"}).content.decode()
-    surroundings.cache.clear()
 
     assert ("nicht verwaltet" in german, "nicht verwaltet" in english) == (True, False)
 
 
-def test_an_api_that_an_operation_stopped_is_no_alarm(staff: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(surroundings.config, "api", lambda: Container(ContainerState(True, False, "exited")))
-    surroundings.cache.clear()
+@pytest.mark.usefixtures("managed_api")
+def test_an_api_that_an_operation_stopped_is_no_alarm(staff: Client) -> None:
+    make_sighting(is_running=False)
     make_operation("restore", "running", api_stop_intended=True)
 
-    found = banners(staff)
-    surroundings.cache.clear()
-
-    assert not [text for text in found if text.startswith("The API is down")]
+    assert not [text for text in banners(staff) if text.startswith("The API is down")]
 
 
 def test_with_no_backup_yet_the_page_says_what_to_do(log_in: Log_in) -> None:

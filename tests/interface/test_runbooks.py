@@ -29,7 +29,6 @@ def here(tmp_path: Path, settings: Any) -> None:
 @pytest.fixture
 def managed_api(settings: Any) -> None:
     settings.API_CONTAINER = "qr_api"
-    settings.DOCKER_HOST = "unix:///nonexistent/docker.sock"
 
 
 def made(days: float, **changes: Any) -> Backup:

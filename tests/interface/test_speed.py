@@ -15,7 +15,14 @@ from django.utils import timezone
 
 from backups_app import roles
 from backups_app.models import IncidentNote
-from tests.interface.conftest import Log_in, make_backup, make_beat, make_operation, make_restore
+from tests.interface.conftest import (
+    Log_in,
+    make_backup,
+    make_beat,
+    make_operation,
+    make_restore,
+    make_sighting,
+)
 
 AT_MOST = 15
 PAGES = [
@@ -75,6 +82,7 @@ RUNNING, QUEUED = 999, 998
 
 def make_trail() -> None:
     make_beat()
+    make_sighting()
     for number in range(1, 21):
         when = timezone.now() - timedelta(days=number)
         backup = make_backup(f"qrdb_202605{number:02}_143022.sql", pk=number, created_at=when)
@@ -104,7 +112,7 @@ def insist_on_few_queries(client: Client, address: str) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_location(tmp_path: Path, settings: Any) -> None:
-    settings.BACKUP_LOCATIONS = f"working={tmp_path}"
+    settings.BACKUP_LOCATIONS, settings.API_CONTAINER = f"working={tmp_path}", "qr_generator_api"
 
 
 @pytest.mark.parametrize("address", PAGES)
