@@ -20,16 +20,19 @@ def test_only_the_worker_reaches_the_control_of_containers() -> None:
 
     assert neighbours == {"worker", "docker-control"}
     assert COMPOSE["networks"]["docker-control"]["internal"]
+    assert {
+        name for name, service in SERVICES.items() if "DOCKER_HOST" in service.get("environment", {})
+    } == {"worker"}
 
 
-def test_only_the_filters_have_the_socket_of_the_engine() -> None:
+def test_only_the_filter_has_the_socket_of_the_engine() -> None:
     holders = {
         name
         for name, service in SERVICES.items()
         if any("docker.sock" in volume for volume in service.get("volumes", []))
     }
 
-    assert holders == {"docker-control", "docker-view"}
+    assert holders == {"docker-control"}
 
 
 def test_the_web_server_cannot_change_a_backup() -> None:
@@ -48,7 +51,7 @@ def test_a_service_that_lasts_is_limited_and_comes_back(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["web", "worker", "site-database", "docker-control", "docker-view", "demo-postgres", "demo-api"]
+    "name", ["web", "worker", "site-database", "docker-control", "demo-postgres", "demo-api"]
 )
 def test_a_service_says_whether_it_is_healthy(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
