@@ -111,7 +111,7 @@ def insist_on_few_queries(client: Client, address: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_location(tmp_path: Path, settings: Any) -> None:
+def _one_place(tmp_path: Path, settings: Any) -> None:
     settings.BACKUP_LOCATIONS, settings.API_CONTAINER = f"working={tmp_path}", "qr_generator_api"
 
 
