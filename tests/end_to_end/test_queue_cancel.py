@@ -81,12 +81,12 @@ def test_the_queue_s_time_out_ends_a_program_that_ignores_being_asked(
     stubborn = tmp_path / "pg_dump"
     stubborn.write_text(STUBBORN.format(program=f"{programs}/pg_dump"))
     stubborn.chmod(0o755)
-    site.start_cluster(TEST_QUEUE_TIMEOUT="2", POSTGRES_CLIENT_FOLDERS=str(tmp_path))
+    site.start_cluster(TEST_QUEUE_TIMEOUT="8", POSTGRES_CLIENT_FOLDERS=str(tmp_path))
     whole = len(site.members())
 
     pk = site.request("backup")
     child = site.wait_for_program(pk, "pg_dump")
-    row = site.wait_for(pk, seconds=15)
+    row = site.wait_for(pk, seconds=40)
     wait_until(lambda: not site.programs_of(pk), 5, f"process {child} is still there", site)
 
     assert row["state"] == "failed", row

@@ -99,7 +99,7 @@ def test_no_page_starts_the_containers_of_another_image() -> None:
 
     started = re.findall(r"^docker compose (?:re)?start (.+)$", pages, re.MULTILINE)
 
-    assert started == ["docker-control docker-view"], "these read their own file anew"
+    assert started == ["docker-control"], "it reads its own file anew"
 
 
 def test_the_image_does_not_run_as_root_and_takes_only_pinned_packages() -> None:

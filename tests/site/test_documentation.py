@@ -60,11 +60,11 @@ def test_the_example_of_an_environment_has_every_variable_with_its_default(defau
 
 def test_the_example_names_what_the_compose_file_gives_itself() -> None:
     _, _, section = (ROOT / ".env.example").read_text().partition("# --- Of the containers alone")
-    web = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["web"]["environment"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 
     told, _, others = section.partition("\n\n")[0].partition("Three have other defaults")
 
-    given = {name.removesuffix("_FILE") for name in web} - OF_THE_QR_SYSTEM
+    given = {name.removesuffix("_FILE") for name in services["worker"]["environment"]} - OF_THE_QR_SYSTEM
     assert len(given) == 7
     assert {name for name in given if name not in told} == set()
     assert {name for name in OF_THE_QR_SYSTEM if f"{name}=" not in others} == set()
