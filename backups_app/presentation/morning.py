@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from backups_app import config
-from backups_app.models import Backup, Operation
+from backups_app.models import Backup, Operation, RestoreEvent
 from backups_app.operations.exposure import Exposure
 from backups_app.operations.exposure import in_words as exposure_in_words
 from backups_app.operations.lineage import Line
@@ -386,12 +386,20 @@ def _exposure(now: Standing) -> _Verdict:
 
 
 def exposure_of(now: Standing) -> Exposure | None:
-    """What the last validation counted; None when a backup was taken since then."""
+    """What the last validation counted; None when a backup was taken or restored since then."""
     check = now.latest.get(Kind.VALIDATE_DATABASE)
-    if check is None or now.good is None:
+    if check is None or now.good is None or _is_of_before(now.swap, check):
         return None
     found = Exposure.from_result(check.result)
     return found if found is not None and found.backup == now.good.name else None
+
+
+def _is_of_before(swap: RestoreEvent | None, check: Operation) -> bool:
+    """Whether the check may have looked at the database that the restore has replaced."""
+    if swap is None:
+        return False
+    ended, began = swap.operation.finished_at, check.started_at or check.created_at
+    return ended is None or began < ended
 
 
 def _is_in_the_future(now: Standing, moment: datetime) -> bool:

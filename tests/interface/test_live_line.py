@@ -13,7 +13,7 @@ from backups_app.models import Backup, RestoreEvent
 from backups_app.operations.lineage import Line
 from backups_app.presentation import morning
 from backups_app.presentation.standing import standing
-from tests.interface.conftest import make_backup, make_restore
+from tests.interface.conftest import make_backup, make_operation, make_restore
 
 pytestmark = pytest.mark.django_db
 
@@ -98,3 +98,16 @@ def test_the_card_names_the_restore(staff: Client) -> None:
     restored(taken("20260520_040000", 72), 0.5)
 
     assert "restored 30 minutes ago" in staff.get("/").content.decode().replace("\xa0", " ")
+
+
+def test_what_was_counted_before_the_restore_is_not_told_after_it() -> None:
+    chosen = taken("20260520_040000", 72)
+    counted = {"exposure": {"backup": chosen.name, "scans": 412, "codes": 2}}
+    make_operation("validate_database", result=counted)
+    assert morning.exposure_of(standing()) is not None
+
+    restored(chosen, 0)
+    assert morning.exposure_of(standing()) is None
+
+    make_operation("validate_database", result=counted)
+    assert morning.exposure_of(standing()) is not None
