@@ -10,7 +10,7 @@ from backups_app import config
 from backups_app.errors import BadBackup, QradminError, Refused, UnhealthyDatabase
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import copies, exposure, lineage, sidecars
-from backups_app.operations.journal import Journal
+from backups_app.operations.journal import Journal, patiently
 from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems.postgres import archive, clients
@@ -47,7 +47,7 @@ def validate_database(journal: Journal) -> None:
     """The operation: every check of the live database; UnhealthyDatabase when one fails."""
     journal.consequence = say("The database was only read.")
     # asked now: while the checks go on, the site's own database may be away
-    last = lineage.last_of_live(timezone.now())
+    last = patiently(lambda: lineage.last_of_live(timezone.now()))
     with journal.stage(say("Check the live database")):
         checks = checks_of(journal, config.managed_database())
     if last is not None and not failed(checks):
