@@ -112,3 +112,7 @@ class Stalled(Stopped):
 
 class ClaimLost(Stopped):
     """The operation no longer belongs to this worker."""
+
+
+# What keeps one copy from being read or stored, and is no reason to end the work on the others.
+TROUBLE_WITH_A_COPY = (EnvironmentProblem, Stalled)

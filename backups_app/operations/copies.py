@@ -7,7 +7,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, QradminError, Stalled, StorageProblem
+from backups_app.errors import (
+    TROUBLE_WITH_A_COPY,
+    BadBackup,
+    EnvironmentProblem,
+    QradminError,
+    StorageProblem,
+)
 from backups_app.models import Backup, BackupCopy
 from backups_app.operations import sidecars, stages
 from backups_app.operations.journal import Journal
@@ -68,7 +74,7 @@ def store_copy(journal: Journal, backup: Backup, location: vault.Location, file:
                 )
     except vault.NameTaken:
         return _adopt_or_warn(journal, backup, location, copy)
-    except (EnvironmentProblem, Stalled) as problem:
+    except TROUBLE_WITH_A_COPY as problem:
         copy.found(BackupCopy.State.PENDING, problem.message)
         warning = say(
             "No copy in {location} yet: {problem}", location=location.alias, problem=problem.message
@@ -100,7 +106,7 @@ def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Pa
         with journal.stage(stage):
             moved = bytes_moved(journal, (2 if location.is_local else 4) * backup.size)
             location.replace(file, backup.name, watch=journal.watch, on_bytes=moved)
-    except (EnvironmentProblem, Stalled) as problem:
+    except TROUBLE_WITH_A_COPY as problem:
         copy.found(copy.state, say("It was not replaced yet: {problem}", problem=problem.message))
         journal.warn(
             say(

@@ -9,7 +9,7 @@ from enum import Enum, auto
 from django.db.models import Exists, OuterRef, QuerySet
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, Stalled
+from backups_app.errors import TROUBLE_WITH_A_COPY, BadBackup, EnvironmentProblem, Stalled
 from backups_app.models import Backup, BackupCopy, Operation
 from backups_app.operations import copies, sidecars, site_copies
 from backups_app.operations.journal import Journal
@@ -140,7 +140,7 @@ def _look_at(journal: Journal, copy: BackupCopy, location: vault.Location, place
         copy.found(State.MISSING, problem.message)
         journal.warn(problem.message, location=location.alias)
         return Found.LACKING
-    except (EnvironmentProblem, Stalled) as problem:
+    except TROUBLE_WITH_A_COPY as problem:
         journal.moved()  # what comes next has its own time to stand still
         places.ask_again(location.alias)
         if location.alias in places.down:
@@ -270,7 +270,7 @@ def _repair(
         findings.lost.append(backup.name)
         journal.note(error.message, level="error")
         _leave(lacking, error.message)
-    except (EnvironmentProblem, Stalled) as problem:
+    except TROUBLE_WITH_A_COPY as problem:
         findings.waiting += [str(copy) for copy, _ in lacking]
         _leave(lacking, problem.message)
         journal.warn(

@@ -37,6 +37,11 @@ def by_line(backups: QuerySet[Backup], swap: RestoreEvent | None) -> QuerySet[Ba
     return backups.annotate(line=line).order_by("-line", "-created_at", "-pk")
 
 
+def is_live(backup: Backup, swap: RestoreEvent | None) -> bool:
+    """The rule of `by_line` for one backup: whether it was taken of the present live database."""
+    return swap is None or (backup.created_at > swap.created_at and backup.pk != swap.safety_backup_id)
+
+
 def line_of(backup: Backup | None) -> Line:
     """Of one that `by_line` gave."""
     return Line(getattr(backup, "line", Line.LIVE))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backups_app import config
-from backups_app.errors import BadBackup, EnvironmentProblem, ProgramFailed
+from backups_app.errors import TROUBLE_WITH_A_COPY, BadBackup, EnvironmentProblem, ProgramFailed
 from backups_app.models import Operation
 from backups_app.operations import stages
 from backups_app.operations.journal import Journal
@@ -68,7 +68,7 @@ def backup_site(journal: Journal) -> None:
         try:
             store_copy(journal, made, location)
             stored.append(location)
-        except EnvironmentProblem as problem:
+        except TROUBLE_WITH_A_COPY as problem:
             warnings.append(
                 say("No copy in {location}: {problem}", location=location.alias, problem=problem.message)
             )

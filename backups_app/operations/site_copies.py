@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backups_app import config
-from backups_app.errors import EnvironmentProblem
+from backups_app.errors import TROUBLE_WITH_A_COPY, EnvironmentProblem
 from backups_app.models import Operation
 from backups_app.operations import copies, site_backup
 from backups_app.operations.journal import Journal
+from backups_app.operations.movement import bytes_moved
 from backups_app.operations.places import Places
 from backups_app.operations.site_backup import Made
 from backups_app.sentences import say
@@ -79,8 +80,7 @@ def _check(journal: Journal, made: Made, stored_in: list[str], places: Places) -
             )
         )
     elif seen.lacking:
-        for told in _repair(journal, made, seen.intact[0], seen.lacking):
-            seen.warn(told)
+        _repair(made, seen)
     return seen.warnings
 
 
@@ -101,7 +101,7 @@ def _look_at(made: Made, location: vault.Location, seen: _Seen, places: Places) 
             )
     except vault.MissingCopy:
         seen.lacking.append((location, False))
-    except EnvironmentProblem as problem:
+    except TROUBLE_WITH_A_COPY as problem:
         seen.warn(
             say(
                 "The copy in {location} cannot be read now: {problem}",
@@ -132,34 +132,30 @@ def _is_intact(journal: Journal, made: Made, location: vault.Location) -> bool:
 
 
 def _read(journal: Journal, made: Made, location: vault.Location) -> vault.Stored:
-    return location.digest(made.name, watch=journal.watch, on_bytes=lambda _moved: journal.moved())
+    return location.digest(made.name, watch=journal.watch, on_bytes=bytes_moved(journal))
 
 
-def _repair(
-    journal: Journal, made: Made, source: vault.Location, lacking: list[tuple[vault.Location, bool]]
-) -> list[str]:
-    """From ``source``, which was read just now; what could not be done, in sentences."""
-    told = []
+def _repair(made: Made, seen: _Seen) -> None:
+    """Bring what is lacking from a copy that was read just now; what cannot be done is a warning."""
     try:
-        with copies.at_hand(journal, source, made.name) as path:
-            for location, is_there in lacking:
+        with copies.at_hand(seen.journal, seen.intact[0], made.name) as path:
+            for location, is_there in seen.lacking:
                 try:
-                    _bring(journal, replace(made, path=path), location, is_there=is_there)
-                except EnvironmentProblem as problem:
-                    told.append(_no_copy(location, problem.message))
-    except EnvironmentProblem as problem:
-        told += [_no_copy(location, problem.message) for location, _ in lacking]
-    return told
+                    _bring(seen.journal, replace(made, path=path), location, is_there=is_there)
+                except TROUBLE_WITH_A_COPY as problem:
+                    seen.warn(_no_copy(location, problem.message))
+    except TROUBLE_WITH_A_COPY as problem:
+        for location, _ in seen.lacking:
+            seen.warn(_no_copy(location, problem.message))
 
 
 def _bring(journal: Journal, made: Made, location: vault.Location, *, is_there: bool) -> None:
-    if vault.sha256_of(made.path, watch=journal.watch) != made.stored.sha256:
+    digest = vault.sha256_of(made.path, watch=journal.watch, on_bytes=bytes_moved(journal))
+    if digest != made.stored.sha256:
         raise EnvironmentProblem(say("The intact copy has changed since it was read."))
     if is_there:
         with journal.stage(say("Replace the damaged copy in {location}", location=location.alias)):
-            location.replace(
-                made.path, made.name, watch=journal.watch, on_bytes=lambda _moved: journal.moved()
-            )
+            location.replace(made.path, made.name, watch=journal.watch, on_bytes=bytes_moved(journal))
             location.write_text(made.name, made.sidecar)
     else:
         site_backup.store_copy(journal, made, location)

@@ -14,7 +14,7 @@ from django_q.models import Schedule
 from backups_app.models import ApiSighting, Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
 from backups_app.models.backup import CLOCKS_DIFFER
 from backups_app.models.worker import ALIVE_FOR
-from backups_app.operations.lineage import Line, by_line, line_of
+from backups_app.operations.lineage import Line, by_line, is_live, line_of
 from backups_app.presentation import surroundings
 from backups_app.presentation.surroundings import ApiState, Room
 from backups_app.schedules import HOUSEKEEPING, JOBS
@@ -113,11 +113,8 @@ def standing() -> Standing:
     newest = (ahead and with_proof.taken_by(now).first()) or last
     restores = _restores()
     swap = next((one for one in restores if one.pk == one.last_swap), None)
-    good = (
-        newest
-        if _is_of_live(newest, ahead, swap)
-        else by_line(backups.validated().taken_by(now), swap).first()
-    )
+    is_good = newest is not None and newest is not ahead and newest.is_good and is_live(newest, swap)
+    good = newest if is_good else by_line(backups.validated().taken_by(now), swap).first()
     # A union of two small sets: one condition with OR would read every operation.
     active, owing = (found.order_by().values("pk") for found in (objects.active(), objects.owing_the_api()))
     current = objects.filter(pk__in=active.union(owing)).select_related("backup")
@@ -166,13 +163,6 @@ def _restores() -> list[Any]:
     wanted = Q(pk=last) | Q(pk=last_ended) | Q(pk=last_swap) | Q(outcome=RestoreEvent.Outcome.UNCLEAR)
     found = events.filter(wanted).annotate(last_ended=last_ended, last_swap=last_swap)
     return list(found.select_related("operation", "undoes"))
-
-
-def _is_of_live(newest: Backup | None, ahead: Backup | None, swap: RestoreEvent | None) -> bool:
-    """Whether the newest backup is a validated one of the live database; spares a query."""
-    if newest is None or newest is ahead or not newest.is_good:
-        return False
-    return swap is None or (newest.created_at > swap.created_at and newest.pk != swap.safety_backup_id)
 
 
 def _copies(known: set[str]) -> Copies:

@@ -12,6 +12,7 @@ from pytest_django.fixtures import Settings
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
 from tests.object_store import bucket, store_url
+from tests.operations.fake_api import FakeApi
 from tests.operations.site import Site
 
 __all__ = ["bucket", "store_url"]
@@ -43,6 +44,15 @@ def one_folder(site: Site, settings: Settings) -> Site:
     """The same site with its working location alone: for tests that are not about copies."""
     settings.BACKUP_LOCATIONS = f"working={site.working}"
     return site
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+    """The API's container, without an engine."""
+    made = FakeApi()
+    monkeypatch.setattr("backups_app.config.api", lambda: made)
+    monkeypatch.setattr("backups_app.operations.api.SETTLING_SECONDS", 0)
+    return made
 
 
 @pytest.fixture(autouse=True)

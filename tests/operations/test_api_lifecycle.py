@@ -20,14 +20,6 @@ from tests.operations.fake_api import FakeApi
 from tests.operations.site import WHO, Site
 
 
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
-    made = FakeApi()
-    monkeypatch.setattr("backups_app.config.api", lambda: made)
-    monkeypatch.setattr(lifecycle, "SETTLING_SECONDS", 0)
-    return made
-
-
 def owed(site: Site, **changes: Any) -> Operation:
     """An operation that ended while it owed the API a start, which it had stopped ten seconds ago."""
     operation = site.validate_database()

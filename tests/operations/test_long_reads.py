@@ -175,3 +175,54 @@ def test_a_fetch_that_stands_still_does_not_end_the_check_of_the_others(
     assert operation.result["waiting"] == [f"{stalled[0]} in second"]
     assert len(operation.result["repaired"]) == 1
     assert Operation.objects.get(pk=operation.pk).steps.filter(what__contains="Nothing moved.").exists()
+
+
+@pytest.mark.parametrize("way", ["digest", "store", "replace"])
+def test_a_copy_of_the_site_s_own_backup_that_stands_still_is_a_warning(
+    site: Site, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    lying = site.second / str(site.backup_site().result["file"])
+    if way == "store":
+        lying.unlink()
+    elif way == "replace":
+        lying.write_bytes(b"damaged")
+    real = getattr(LocalLocation, way)
+
+    def stall(location: LocalLocation, *words: Any, **more: Any) -> Any:
+        if location.alias == "second" and lying.name in words:
+            raise Stalled("Nothing moved.")
+        return real(location, *words, **more)
+
+    monkeypatch.setattr(LocalLocation, way, stall)
+
+    operation = site.check_copies()
+
+    assert operation.state == "succeeded", operation.error
+    assert "Nothing moved." in str(operation.result["site_warnings"])
+
+
+def test_a_location_that_stands_still_does_not_end_the_backup_of_the_site(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stall(*_words: Any, **_more: Any) -> Any:
+        raise Stalled("Nothing moved.")
+
+    monkeypatch.setattr(LocalLocation, "store", stall)
+
+    operation = site.backup_site()
+
+    assert (operation.state, operation.result["locations"]) == ("succeeded", ["working"]), operation.error
+    assert "Nothing moved." in str(operation.result["warnings"])
+
+
+def test_a_copy_of_the_site_s_own_backup_is_brought_for_as_long_as_it_takes(
+    slow_disk: Site, settings: Settings
+) -> None:
+    settings.BACKUP_LOCATIONS = f"working={slow_disk.working},second={slow_disk.second}"
+    lying = slow_disk.second / str(slow_disk.backup_site().result["file"])
+    lying.unlink()
+
+    operation = slow_disk.check_copies()
+
+    assert operation.state == "succeeded", operation.error
+    assert lying.exists()

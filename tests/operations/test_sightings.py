@@ -17,7 +17,6 @@ from backups_app import apps, config, tasks
 from backups_app.errors import ContainerProblem, NotConfigured
 from backups_app.models import ApiSighting, Backup, Operation, RestoreEvent
 from backups_app.models.sighting import ApiSightingQuerySet
-from backups_app.operations import api as lifecycle
 from backups_app.operations import liveness, sightings
 from tests.interface.conftest import make_backup, make_restore
 from tests.operations.fake_api import FakeApi
@@ -31,14 +30,6 @@ REFUSED = "The Docker Engine at HOST cannot be used."
 @pytest.fixture(autouse=True)
 def container(settings: Settings) -> None:
     settings.API_CONTAINER = CONTAINER
-
-
-@pytest.fixture
-def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
-    made = FakeApi()
-    monkeypatch.setattr("backups_app.config.api", lambda: made)
-    monkeypatch.setattr(lifecycle, "SETTLING_SECONDS", 0)
-    return made
 
 
 def seen_ago(seconds: float, **seen: Any) -> None:
