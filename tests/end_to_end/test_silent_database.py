@@ -44,15 +44,16 @@ def a_table_locked(server: SiteServer) -> Iterator[None]:
 @contextmanager
 def standing_still(server: SiteServer) -> Iterator[None]:
     """Every process of the server is stopped: the system takes connections and nobody answers."""
+    # The postmaster stops first and goes on last: what ends meanwhile stays its child, with its process id.
     own = server.running.pid
-    children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-    members = [own, *map(int, children)]
-    for pid in members:
-        os.kill(pid, signal.SIGSTOP)
+    os.kill(own, signal.SIGSTOP)
+    children = [int(pid) for pid in Path(f"/proc/{own}/task/{own}/children").read_text().split()]
     try:
+        for pid in children:
+            os.kill(pid, signal.SIGSTOP)
         yield
     finally:
-        for pid in members:
+        for pid in [*children, own]:
             os.kill(pid, signal.SIGCONT)
 
 
