@@ -4,6 +4,8 @@ PYTHON ?= python3
 JOBS ?= 4
 ARGS ?=
 
+# The tests' temporary files lie in memory where there is plenty of it.
+PYTEST = .venv/bin/python -m tests.in_memory .venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 PIP = .venv/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes
 # Enough of a configuration to load the settings; nothing is connected to.
 FOR_CHECKS = mkdir -p var && SECRET_KEY=only-for-checks-0123456789-0123456789 DEBUG=True DATABASE_URL=sqlite:///$(CURDIR)/var/checks.sqlite3 \
@@ -35,13 +37,12 @@ demo-check: .venv/.demo
 	@.venv/bin/python -m deploy.demo.check
 
 test: .venv/.dev
-	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	@$(PYTEST)
 
 # All tests but those that never open the site's own database, and the demo's, which has one of its own.
 test-postgresql: .venv/.dev
 	@for major in 16 18; do \
-		SITE_POSTGRES=$$major .venv/bin/python -m pytest -q -n $(JOBS) --dist worksteal $(ARGS) \
-			tests/operations tests/interface tests/site tests/end_to_end || exit 1; \
+		SITE_POSTGRES=$$major $(PYTEST) -q tests/operations tests/interface tests/site tests/end_to_end || exit 1; \
 	done
 
 test-containers: .venv/.dev
