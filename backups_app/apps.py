@@ -43,11 +43,11 @@ def _make_schedules(**signal: Any) -> None:
 def _start_beat(**_signal: Any) -> None:
     """Each worker process shows that it lives, and looks after those that do so no more."""
     from backups_app import schedules, tasks
-    from backups_app.operations import housekeeping, liveness, sightings
+    from backups_app.operations import api_debts, housekeeping, liveness, sightings
 
     liveness.start_beat(
         housekeeping.rescue,
-        housekeeping.start_the_api_again,
+        api_debts.start_the_api_again,
         tasks.run_urgent,
         schedules.pull_back,
         sightings.look_now_and_then,

@@ -31,6 +31,7 @@ from backups_app.operations import (
     drill,
     housekeeping,
     imports,
+    interruption,
     liveness,
     restore,
     retention,
@@ -416,7 +417,7 @@ def run_here(
         claimed = Operation.objects.claim(operation.pk, host=socket.gethostname(), pid=os.getpid())
     except BaseException as error:
         # Where no worker runs, nobody else closes them.
-        if isinstance(error, Busy) and housekeeping.close_dead_operations():
+        if isinstance(error, Busy) and interruption.close_dead_operations():
             return run_here(operation, on_note=on_note, on_progress=on_progress)
         if operation.is_made_here:
             with suppress(RecordsError):  # it is sent to no worker, and given up soon

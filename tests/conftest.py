@@ -48,10 +48,10 @@ def nothing_remembered() -> None:
     """What a process remembers for a while would be another test's."""
     from django.core.cache import cache
 
-    from backups_app.operations import housekeeping
+    from backups_app.operations import leftovers
 
     cache.clear()
-    housekeeping._left_alone_until.clear()
+    leftovers._left_alone_until.clear()
 
 
 @pytest.fixture(scope="session")

@@ -25,10 +25,9 @@ SIDECAR_FORMAT = 1
 
 @dataclass(frozen=True)
 class Made:
-    """A backup of the site's database, read back; ``path``: where it can be read on this machine."""
+    """A backup of the site's database, as it was read back."""
 
     name: str
-    path: Path
     stored: vault.Stored
     taken_at: datetime
 
@@ -59,14 +58,14 @@ def backup_site(journal: Journal) -> None:
     working, *others = config.locations(vault.SITE_NAMES)
     with journal.stage(say("Check the working location")):
         working.check()
-    made = _make(journal, working)
+    made, path = _make(journal, working)
     journal.consequence = say("The backup {name} was made and is kept.", name=made.name)
     journal.result |= {"file": made.name, "size": made.stored.size, "sha256": made.stored.sha256}
     journal.result["site"] = config.site_identity()
     stored, warnings = [working], []
     for location in others:
         try:
-            store_copy(journal, made, location)
+            store_copy(journal, made, path, location)
             stored.append(location)
         except TROUBLE_WITH_A_COPY as problem:
             warnings.append(
@@ -81,7 +80,7 @@ def backup_site(journal: Journal) -> None:
     }
 
 
-def _make(journal: Journal, working: vault.Location) -> Made:
+def _make(journal: Journal, working: vault.Location) -> tuple[Made, Path]:
     source = config.site_database()
     taken_at, name = _free_name(working, "dump" if isinstance(source, Server) else "sqlite3")
     with vault.working_file(working, name) as file:
@@ -94,16 +93,16 @@ def _make(journal: Journal, working: vault.Location) -> Made:
             _insist_on_whole(journal, source, file.path)
             digest = vault.sha256_of(file.path, watch=journal.watch, on_bytes=bytes_moved(journal))
         stored = vault.Stored(file.path.stat().st_size, digest)
-        made = Made(name, file.commit(), stored, taken_at)
+        made, path = Made(name, stored, taken_at), file.commit()
     working.write_text(name, made.sidecar)
-    return made
+    return made, path
 
 
-def store_copy(journal: Journal, made: Made, location: vault.Location) -> None:
+def store_copy(journal: Journal, made: Made, path: Path, location: vault.Location) -> None:
     """One more copy, read back; EnvironmentProblem when it differs, or a file of that name is there."""
     with journal.stage(stages.copy_to(location.alias)):
         moved = bytes_moved(journal, 2 * made.stored.size)
-        found = location.store(made.path, made.name, watch=journal.watch, on_bytes=moved)
+        found = location.store(path, made.name, watch=journal.watch, on_bytes=moved)
         if found != made.stored:
             location.remove(made.name)
             raise EnvironmentProblem(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from backups_app import config
@@ -51,7 +51,7 @@ def check_site_copies(journal: Journal, places: Places) -> None:
 
 
 def _newest() -> tuple[Made, list[str]] | None:
-    """The last one by its record, without a path, and the locations that it was stored in."""
+    """The last one by its record, and the locations that it was stored in."""
     done = Operation.objects.filter(kind=Operation.Kind.BACKUP_SITE, state=Operation.State.SUCCEEDED)
     last = done.order_by("-pk").first()
     told = last.result if last else {}
@@ -59,7 +59,7 @@ def _newest() -> tuple[Made, list[str]] | None:
     if not vault.SITE_NAMES.fits(name) or not told.get("sha256"):
         return None
     stored = vault.Stored(told["size"], told["sha256"])
-    return Made(name, Path(), stored, vault.moment_in(name)), list(told.get("locations", []))
+    return Made(name, stored, vault.moment_in(name)), list(told.get("locations", []))
 
 
 def _check(journal: Journal, made: Made, stored_in: list[str], places: Places) -> list[str]:
@@ -141,7 +141,7 @@ def _repair(made: Made, seen: _Seen) -> None:
         with copies.at_hand(seen.journal, seen.intact[0], made.name) as path:
             for location, is_there in seen.lacking:
                 try:
-                    _bring(seen.journal, replace(made, path=path), location, is_there=is_there)
+                    _bring(seen.journal, made, path, location, is_there=is_there)
                 except TROUBLE_WITH_A_COPY as problem:
                     seen.warn(_no_copy(location, problem.message))
     except TROUBLE_WITH_A_COPY as problem:
@@ -149,16 +149,16 @@ def _repair(made: Made, seen: _Seen) -> None:
             seen.warn(_no_copy(location, problem.message))
 
 
-def _bring(journal: Journal, made: Made, location: vault.Location, *, is_there: bool) -> None:
-    digest = vault.sha256_of(made.path, watch=journal.watch, on_bytes=bytes_moved(journal))
+def _bring(journal: Journal, made: Made, path: Path, location: vault.Location, *, is_there: bool) -> None:
+    digest = vault.sha256_of(path, watch=journal.watch, on_bytes=bytes_moved(journal))
     if digest != made.stored.sha256:
         raise EnvironmentProblem(say("The intact copy has changed since it was read."))
     if is_there:
         with journal.stage(say("Replace the damaged copy in {location}", location=location.alias)):
-            location.replace(made.path, made.name, watch=journal.watch, on_bytes=bytes_moved(journal))
+            location.replace(path, made.name, watch=journal.watch, on_bytes=bytes_moved(journal))
             location.write_text(made.name, made.sidecar)
     else:
-        site_backup.store_copy(journal, made, location)
+        site_backup.store_copy(journal, made, path, location)
     journal.note(
         say("{location} holds an intact copy of {backup} again.", location=location.alias, backup=made.name)
     )

@@ -16,7 +16,7 @@ from pytest_django.fixtures import Settings
 
 from backups_app import config, tasks
 from backups_app.models import Operation
-from backups_app.operations import housekeeping
+from backups_app.operations import api_debts
 from backups_app.systems.api_health import probe
 from backups_app.systems.postgres.connections import Server
 from tests.conftest import url_of
@@ -66,7 +66,7 @@ def keep_house() -> None:
     """What the workers do by themselves within a minute, without waiting for it."""
     tasks.keep_house()
     Operation.objects.update(api_retry_at=None)
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
 
 def is_running() -> bool:

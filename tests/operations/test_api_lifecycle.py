@@ -13,8 +13,8 @@ from django.utils import timezone
 from backups_app import tasks
 from backups_app.models import Backup, Operation
 from backups_app.operations import api as lifecycle
+from backups_app.operations import api_debts, housekeeping, interruption, restore
 from backups_app.operations import backup as backups
-from backups_app.operations import housekeeping, restore
 from backups_app.operations.journal import Journal
 from tests.operations.fake_api import FakeApi
 from tests.operations.site import WHO, Site
@@ -140,7 +140,7 @@ def test_a_stop_by_hand_during_the_check_of_the_database_holds(
 
     monkeypatch.setattr(lifecycle, "check_structure", then_stopped)
     api.is_running = False
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
     assert asked
     assert "start" not in api.calls
@@ -206,7 +206,7 @@ def test_housekeeping_writes_down_for_how_long_the_api_was_down(one_folder: Site
     operation = owed(one_folder)
     api.is_running, api.serving_seconds = False, 4.0
 
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
     operation.refresh_from_db()
     assert api.is_running
@@ -235,13 +235,13 @@ def test_an_api_that_does_not_get_well_is_tried_once_a_minute_by_one_worker_alon
 ) -> None:
     operation = owed(one_folder)
     api.is_running, api.sick_starts = False, 9
-    api.meanwhile = housekeeping.start_the_api_again  # another worker, while this one waits
+    api.meanwhile = api_debts.start_the_api_again  # another worker, while this one waits
 
-    housekeeping.start_the_api_again()
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
+    api_debts.start_the_api_again()
     at_once = api.calls.count("start")
     Operation.objects.update(api_retry_at=timezone.now())
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
     operation.refresh_from_db()
     assert (at_once, api.calls.count("start")) == (1, 2)
@@ -254,10 +254,10 @@ def test_a_try_of_a_worker_that_died_is_taken_over(one_folder: Site, api: FakeAp
     owed(one_folder, api_retry_at=timezone.now() + timedelta(seconds=30))
     api.is_running = False
 
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
     still_held = api.is_running
     Operation.objects.update(api_retry_at=timezone.now() - timedelta(seconds=1))
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
     assert (still_held, api.is_running) == (False, True)
 
@@ -301,7 +301,7 @@ def test_a_restore_whose_worker_died_after_the_swap_is_rolled_back_when_the_api_
     assert one_folder.rows() == wanted
     api.sick_starts = sick_starts
 
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
     housekeeping.keep_house()
 
     operation.refresh_from_db()
@@ -321,7 +321,7 @@ def test_nothing_is_swapped_back_beside_another_operation(
     Operation.objects.claim(tasks.request_backup(**WHO).pk, host="elsewhere", pid=1)
     api.sick_starts = 9
 
-    housekeeping.start_the_api_again()
+    api_debts.start_the_api_again()
 
     operation.refresh_from_db()
     assert one_folder.event().outcome == "restored"
@@ -375,7 +375,7 @@ def test_an_operation_that_is_silent_wherever_it_ran_is_given_up_between_two_hou
     operation.refresh_from_db()
 
     assert (after_one_look, operation.state) == ("running", "interrupted")
-    assert lines(operation)[-1] == housekeeping.NO_SIGN_OF_LIFE
+    assert lines(operation)[-1] == interruption.NO_SIGN_OF_LIFE
 
 
 def test_a_production_safe_backup_is_not_taken_for_a_quick_one_that_runs(

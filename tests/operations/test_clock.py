@@ -17,7 +17,7 @@ from backups_app.broker import AtMostOnceBroker
 from backups_app.errors import Busy
 from backups_app.models import Backup, Operation
 from backups_app.operations import backup as backup_module
-from backups_app.operations import copy_check, housekeeping
+from backups_app.operations import copy_check, housekeeping, interruption
 from backups_app.systems.vault import parse_name
 from tests.operations.site import WHO, Site
 
@@ -74,8 +74,8 @@ def test_a_second_that_comes_twice_gives_two_names(one_folder: Site, clock: Any)
 def passing(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function: so many seconds have passed, whatever the clock says."""
     passed = [1000.0]
-    monkeypatch.setattr(housekeeping.time, "monotonic", lambda: passed[0])
-    housekeeping._suspects.clear()
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: passed[0])
+    interruption._suspects.clear()
     return lambda seconds: passed.__setitem__(0, passed[0] + seconds)
 
 
@@ -148,7 +148,7 @@ def test_one_whose_clock_is_set_right_again_while_it_is_looked_at_is_not_closed(
 
 
 def test_a_command_goes_on_where_no_worker_runs(one_folder: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(interruption, "LOOK_AGAIN_SECONDS", 0.01)
     dead = ahead(tasks.request_backup(**WHO), host=socket.gethostname(), pid=gone_process())
 
     done = one_folder.attempt(tasks.request_validate_database(**WHO))
@@ -157,7 +157,7 @@ def test_a_command_goes_on_where_no_worker_runs(one_folder: Site, monkeypatch: p
 
 
 def test_a_command_does_not_end_what_lives(one_folder: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "LOOK_AGAIN_SECONDS", 0.01)
+    monkeypatch.setattr(interruption, "LOOK_AGAIN_SECONDS", 0.01)
     living = ahead(tasks.request_backup(**WHO), host=socket.gethostname(), pid=os.getpid())
 
     with pytest.raises(Busy):

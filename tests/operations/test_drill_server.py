@@ -102,7 +102,7 @@ def test_a_database_that_could_not_be_dropped_on_the_bench_is_dropped_there_late
     one_folder: Site, bench: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from backups_app.errors import ServerUnavailable
-    from backups_app.operations import housekeeping
+    from backups_app.operations import leftovers
     from backups_app.systems.postgres import databases
 
     backup = one_folder.backup()
@@ -116,7 +116,7 @@ def test_a_database_that_could_not_be_dropped_on_the_bench_is_dropped_there_late
         operation = one_folder.prove(backup)
     assert len(databases_of(bench) - before) == 1
 
-    housekeeping.clean_up_leftovers()
+    leftovers.clean_up()
 
     operation.refresh_from_db()
     assert operation.leftovers == []

@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from backups_app import tasks
 from backups_app.models import Backup, Operation, RestoreEvent
-from backups_app.operations import housekeeping
+from backups_app.operations import aftermath, housekeeping, interruption, leftovers
 from backups_app.operations.journal import Journal
 from backups_app.systems import vault
 from backups_app.systems.postgres import swap
 from backups_app.systems.waiting import Watch
 from tests.operations.site import WHO, Site
 
-TOLD = housekeeping.NO_SIGN_OF_LIFE
+TOLD = interruption.NO_SIGN_OF_LIFE
 
 
 def dead(operation: Operation, **changes: Any) -> Operation:
@@ -67,7 +67,7 @@ def test_a_silent_operation_is_interrupted_once_and_never_started_again(one_fold
 def test_an_interrupted_operation_says_what_it_may_have_done(one_folder: Site, kind: str, told: str) -> None:
     operation = dead(tasks.request(kind, **WHO))
 
-    housekeeping.close_dead_operations()
+    interruption.close_dead_operations()
 
     operation.refresh_from_db()
     assert operation.state == "interrupted"
@@ -79,7 +79,7 @@ def test_what_is_noted_after_the_end_of_an_operation_holds_no_password(one_folde
     operation = dead(tasks.request_backup(**WHO))
     secret = one_folder.server.password
 
-    housekeeping.Aftermath(operation).note(f"Said {secret}.", log=f"postgresql://a:{secret}@db/qrdb")
+    aftermath.Aftermath(operation).note(f"Said {secret}.", log=f"postgresql://a:{secret}@db/qrdb")
 
     step = operation.steps.get()
     assert secret not in f"{step.what} {step.detail}"
@@ -192,7 +192,7 @@ def test_a_copy_on_its_way_is_never_swept_however_late_it_was_begun(
 
     monkeypatch.setattr(vault.LocalLocation, "sweep_temporary", slowly)
 
-    housekeeping.sweep_temporary_files()
+    leftovers.sweep_temporary_files()
 
     assert ours.exists()
     ours.unlink()
@@ -205,13 +205,13 @@ def test_a_location_that_does_not_answer_is_swept_again_later_only(
     ours.write_text("half")
     aged(ours, 25)
     one_folder.working.rename(one_folder.working.with_name("away"))
-    housekeeping.sweep_temporary_files()
+    leftovers.sweep_temporary_files()
     one_folder.working.with_name("away").rename(one_folder.working)
 
-    housekeeping.sweep_temporary_files()
+    leftovers.sweep_temporary_files()
     assert ours.exists()
-    monkeypatch.setattr(housekeeping, "_left_alone_until", {"working": 0.0})
-    housekeeping.sweep_temporary_files()
+    monkeypatch.setattr(leftovers, "_left_alone_until", {"working": 0.0})
+    leftovers.sweep_temporary_files()
     assert not ours.exists()
 
 
@@ -263,7 +263,7 @@ def test_one_duty_that_fails_does_not_keep_the_others_from_being_done(
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(housekeeping, "_end_sessions", lambda _: real(fail))
+    monkeypatch.setattr(interruption, "end_sessions", lambda _: real(fail))
 
     housekeeping.keep_house()
 

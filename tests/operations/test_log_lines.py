@@ -14,7 +14,7 @@ from django.utils import timezone
 from backups_app import tasks
 from backups_app.errors import ProgramFailed, QradminError
 from backups_app.models import Operation
-from backups_app.operations import housekeeping
+from backups_app.operations import housekeeping, interruption, leftovers
 from backups_app.operations.journal import Journal
 from backups_app.systems.postgres import databases
 from qradmin.logs import JsonLines, OperationNames, TextLines
@@ -134,11 +134,11 @@ def test_a_dead_workers_operation_ends_as_an_error_with_user_and_duration(
     monkeypatch.setattr(databases, "end_sessions", lambda *_words, **_more: 0)
     operation = died()
 
-    assert housekeeping.close_dead_operations()
+    assert interruption.close_dead_operations()
 
-    (told,) = [line for line in log.lines if housekeeping.NO_SIGN_OF_LIFE in line["message"]]
+    (told,) = [line for line in log.lines if interruption.NO_SIGN_OF_LIFE in line["message"]]
     assert (told["level"], told["operation"], told["user"]) == ("ERROR", operation.pk, "tester")
-    assert told["step"] == housekeeping.NO_SIGN_OF_LIFE
+    assert told["step"] == interruption.NO_SIGN_OF_LIFE
     assert (log.lines[-1]["state"], log.lines[-1]["operation"]) == ("interrupted", operation.pk)
     assert log.lines[-1]["seconds"] >= 300
 
@@ -150,12 +150,12 @@ def test_every_line_that_names_an_operation_carries_its_number(
         raise QradminError("The server does not answer.")
 
     monkeypatch.setattr(databases, "end_sessions", fail)
-    monkeypatch.setattr(housekeeping, "_clean_up", fail)
+    monkeypatch.setattr(leftovers, "_clean_up", fail)
     monkeypatch.setattr("django_q.tasks.async_task", fail)
     operation = died(leftovers=[{"what": "file", "name": "half"}])
     queued = tasks.request_check_copies(by="tester")
-    housekeeping.close_dead_operations()
-    housekeeping.clean_up_leftovers()
+    interruption.close_dead_operations()
+    leftovers.clean_up()
     housekeeping.expire_overdue()
     Operation.objects.filter(pk=queued.pk).update(expires_at=timezone.now())
     housekeeping.expire_overdue()

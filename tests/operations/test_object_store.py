@@ -12,7 +12,7 @@ from pytest_django.fixtures import Settings
 
 from backups_app.models import Backup
 from backups_app.operations import backup as backups
-from backups_app.operations import housekeeping
+from backups_app.operations import leftovers
 from backups_app.systems.vault.objects import ObjectLocation
 from tests.object_store import KEY, accepted_key, authentication, held, relayed, unfinished
 from tests.operations.site import Site, change_bytes
@@ -251,7 +251,7 @@ def test_an_upload_of_another_site_into_the_same_bucket_is_left_alone(
         lambda self, before, is_wanted: listed(self, before, is_wanted) if before > an_hour else iter(()),
     )
 
-    housekeeping.sweep_temporary_files()
+    leftovers.sweep_temporary_files()
 
     assert unfinished(bucket) == [theirs]
 
