@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from backups_app import config
 from backups_app.errors import (
@@ -20,6 +21,8 @@ from backups_app.operations.journal import Journal
 from backups_app.operations.movement import bytes_moved
 from backups_app.sentences import say
 from backups_app.systems import vault
+
+Found = TypeVar("Found")
 
 
 class NoIntactCopy(BadBackup):
@@ -129,30 +132,57 @@ def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
     """
     with ExitStack() as held:
         with journal.stage(stages.FIND_COPY):
-            path = _find_intact(journal, backup, held)
+            path, _alias = _find_intact(journal, backup, held, {})
         yield path
 
 
-def _find_intact(journal: Journal, backup: Backup, held: ExitStack) -> Path:
-    """``held`` keeps the folder of a copy that was fetched."""
-    unreachable: list[QradminError] = []
+def from_intact_copy(journal: Journal, backup: Backup, work: Callable[[Path], Found]) -> Found:
+    """What ``work`` makes of an intact copy's path; where a location is lost meanwhile, of the next one's.
+
+    Raises as `intact_copy` does, and what ``work`` raises. StorageProblem when no copy could be read to
+    its end.
+    """
+    lost: dict[str, QradminError] = {}
+    while True:
+        with ExitStack() as held:
+            with journal.stage(stages.FIND_COPY):
+                path, alias = _find_intact(journal, backup, held, lost)
+            try:
+                return work(path)
+            except StorageProblem as problem:
+                told = say(
+                    "The copy in {location} could not be read to its end: another one is looked for.",
+                    location=alias,
+                )
+                journal.warn(told, problem=problem.message)
+                lost[alias] = problem
+
+
+def _find_intact(
+    journal: Journal, backup: Backup, held: ExitStack, lost: Mapping[str, QradminError]
+) -> tuple[Path, str]:
+    """Its path and its location's alias. ``held`` keeps the folder of a copy that was fetched.
+
+    Locations in ``lost`` are passed over: their copies may be intact, but could not be read.
+    """
+    unreachable = [*lost.values()]
     looked_at: list[BackupCopy] = []
     for location in config.locations():
         copy = backup.copies.filter(location=location.alias).exclude(state=BackupCopy.State.REMOVED).first()
-        if copy is None or copy.state == BackupCopy.State.PENDING:
+        if copy is None or copy.state == BackupCopy.State.PENDING or location.alias in lost:
             continue
         looked_at.append(copy)
         if location.is_local:
             is_good = is_intact(journal, copy, location, unreachable)
             path = location.local_path(backup.name) if is_good else None
             if path is not None:
-                return path
+                return path, location.alias
         else:
             with ExitStack() as fetched:
                 target = fetched.enter_context(_scratch(journal)) / backup.name
                 if _fetch(journal, copy, location, target, unreachable):
                     held.push(fetched.pop_all())
-                    return target
+                    return target, location.alias
     unreachable += _out_of_sight(backup)
     if unreachable:
         raise unreachable[0]

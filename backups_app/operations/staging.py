@@ -61,30 +61,50 @@ def staged_copy(
     with journal.stage(stages.FIND_PG_RESTORE):
         major = databases.facts(server).major
         restorer = clients.for_restore(major, config.client_folders())
-    with copies.intact_copy(journal, backup) as path:
-        _insist_on_readable(journal, restorer, path)
-        name = staging_name(server.database, journal.operation.pk, purpose)
-        target = server.at(name)
-        journal.will_leave("database", name, is_drill=is_drill)
-        is_measure = backup.manifest is None
-        staged: Staged | None = None
-        try:
-            with journal.stage(stages.CREATE_DATABASE):
-                warnings = create_like(server, name, live=server.database)
-            for warning in warnings:
-                journal.warn(warning)
-            with journal.stage(stages.RESTORE_INTO_IT):
-                _restore(journal, backup, target, restorer, path, with_owner=not is_drill)
-            with journal.stage(stages.COLLECT_STATISTICS), followed(journal, target) as watch:
-                databases.analyze(target, watch=watch)
-            with journal.stage(stages.COMPARE_ROWS):
-                found = _proven(journal, backup, target)
-            rows = {name: state.rows for name, state in found.tables.items()}
-            staged = Staged(target, rows, found.revision or "", warnings, is_measure=is_measure)
-            yield staged
-        finally:
-            if staged is None or not staged.is_kept:
-                _drop(journal, server, name)
+    staged = copies.from_intact_copy(
+        journal,
+        backup,
+        lambda path: _stage(journal, backup, server, restorer, path, is_drill=is_drill, purpose=purpose),
+    )
+    try:
+        yield staged
+    finally:
+        if not staged.is_kept:
+            _drop(journal, server, staged.server.database)
+
+
+def _stage(
+    journal: Journal,
+    backup: Backup,
+    server: Server,
+    restorer: clients.Client,
+    path: Path,
+    *,
+    is_drill: bool,
+    purpose: str,
+) -> Staged:
+    """The database made from the archive at ``path``; it is dropped when that does not work."""
+    _insist_on_readable(journal, restorer, path)
+    name = staging_name(server.database, journal.operation.pk, purpose)
+    target = server.at(name)
+    journal.will_leave("database", name, is_drill=is_drill)
+    is_measure = backup.manifest is None
+    try:
+        with journal.stage(stages.CREATE_DATABASE):
+            warnings = create_like(server, name, live=server.database)
+        for warning in warnings:
+            journal.warn(warning)
+        with journal.stage(stages.RESTORE_INTO_IT):
+            _restore(journal, backup, target, restorer, path, with_owner=not is_drill)
+        with journal.stage(stages.COLLECT_STATISTICS), followed(journal, target) as watch:
+            databases.analyze(target, watch=watch)
+        with journal.stage(stages.COMPARE_ROWS):
+            found = _proven(journal, backup, target)
+    except BaseException:
+        _drop(journal, server, name)
+        raise
+    rows = {name: state.rows for name, state in found.tables.items()}
+    return Staged(target, rows, found.revision or "", warnings, is_measure=is_measure)
 
 
 def staging_name(live: str, operation: int, purpose: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 from django.utils import timezone
 
@@ -26,10 +27,7 @@ def validate_backup(journal: Journal) -> None:
     with journal.stage(say("Compare every copy with its record")):
         copies_found = _check_copies(journal, backup)
     try:
-        with copies.intact_copy(journal, backup) as path, journal.stage(say("Read the whole archive")):
-            reader = clients.newest_restore(config.client_folders())
-            moved = bytes_moved(journal, backup.size)
-            archive.read_whole(reader, path, watch=journal.watch, on_bytes=moved)
+        copies.from_intact_copy(journal, backup, lambda path: _read_whole(journal, backup, path))
         with journal.stage(say("Look at the manifest")):
             _look_at_manifest(journal, backup)
     except BadBackup as error:
@@ -41,6 +39,12 @@ def validate_backup(journal: Journal) -> None:
     if was_damaged:
         sidecars.write_all(journal, backup)
     journal.result |= {"backup": backup.name, "copies": copies_found}
+
+
+def _read_whole(journal: Journal, backup: Backup, path: Path) -> None:
+    with journal.stage(say("Read the whole archive")):
+        reader = clients.newest_restore(config.client_folders())
+        archive.read_whole(reader, path, watch=journal.watch, on_bytes=bytes_moved(journal, backup.size))
 
 
 def validate_database(journal: Journal) -> None:

@@ -138,6 +138,24 @@ def test_when_the_location_is_lost_while_pg_restore_begins(one_folder: Site, at_
     assert (done[0].blame, backup.state) == ("environment", "validated")
 
 
+def test_a_restore_whose_location_is_lost_in_the_middle_takes_the_next_copy(site: Site, at_step: Any) -> None:
+    backup = site.backup()
+    wanted = site.rows()
+    site.execute("DELETE FROM qr_codes WHERE id IN (SELECT id FROM qr_codes LIMIT 20)")
+    file = site.working / backup.name
+    at_step("Restore into it", lambda _: file.exists() and file.rename(file.with_suffix(".away")))
+
+    done = site.restore(backup)
+
+    file.with_suffix(".away").rename(file)
+    told = list(done.steps.values_list("what", flat=True))
+    backup.refresh_from_db()
+    assert done.state == "succeeded", done.error
+    assert site.rows() == wanted
+    assert "The copy in working could not be read to its end: another one is looked for." in told
+    assert backup.state == "validated"
+
+
 @on_all_majors
 def test_when_pg_restore_stops_at_an_error(one_folder: Site) -> None:
     one_folder.execute(

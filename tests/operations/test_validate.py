@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pytest_django.fixtures import Settings
 
@@ -77,6 +79,21 @@ def test_a_backup_without_an_intact_copy_is_damaged_until_one_is_put_back(site: 
     backup.refresh_from_db()
     assert backup.state == "validated"
     assert states(backup) == {"working": "stored", "second": "missing"}
+
+
+def test_a_location_that_is_lost_in_the_middle_leaves_the_next_copy_to_be_read(
+    site: Site, at_step: Any
+) -> None:
+    backup = site.backup()
+    file = site.working / backup.name
+    at_step("Read the whole archive", lambda _: file.exists() and file.rename(file.with_suffix(".away")))
+
+    operation = site.validate(backup)
+
+    file.with_suffix(".away").rename(file)
+    told = list(operation.steps.values_list("what", flat=True))
+    assert operation.state == "succeeded", operation.error
+    assert "The copy in working could not be read to its end: another one is looked for." in told
 
 
 def test_a_location_that_is_down_says_nothing_about_the_backup(site: Site) -> None:
