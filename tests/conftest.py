@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,22 @@ ALL_MAJORS = (15, 16, 18)
 TEMPLATE = "qr_template"
 OWNER_PASSWORD = "owner-" + secrets.token_hex(8)
 
+SLOW_TOGETHER = 5  # a module's browser serves so many tests in a row
+
 on_all_majors = pytest.mark.parametrize("pg_major", ALL_MAJORS, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each of several workers gets a stretch of the list: the slow tests are spread over all of it."""
+    slow = [item for item in items if "end_to_end" in item.path.parts]
+    if not slow or not hasattr(config, "workerinput"):
+        return
+    others = [item for item in items if "end_to_end" not in item.path.parts]
+    groups = [slow[at : at + SLOW_TOGETHER] for at in range(0, len(slow), SLOW_TOGETHER)]
+    edges = [len(others) * place // len(groups) for place in range(len(groups) + 1)]
+    items.clear()
+    for group, (begin, end) in zip(groups, pairwise(edges), strict=True):
+        items += [*group, *others[begin:end]]
 
 
 @pytest.fixture(autouse=True)
