@@ -50,3 +50,6 @@ STORAGES = {
 
 # No collected static files here: Django serves them to the browser tests by itself.
 MIDDLEWARE = [name for name in MIDDLEWARE if "whitenoise" not in name]  # noqa: F405
+
+# pytest shows by itself what a failed test had logged; tests that look at the lines bring a handler.
+LOGGING["handlers"]["console"]["level"] = "CRITICAL"  # type: ignore[index]  # noqa: F405
