@@ -161,11 +161,11 @@ def test_a_fetch_that_stands_still_does_not_end_the_check_of_the_others(
         (site.second / backup.name).unlink()
     real, stalled = copies._find_intact, list[str]()
 
-    def find(journal: Any, backup: Any, held: Any) -> Path:
+    def find(journal: Any, backup: Any, *more: Any) -> tuple[Path, str]:
         if not stalled:
             stalled.append(backup.name)
             raise Stalled("Nothing moved.")
-        return real(journal, backup, held)
+        return real(journal, backup, *more)
 
     monkeypatch.setattr(copies, "_find_intact", find)
 
