@@ -53,6 +53,8 @@ class RestoreEvent(Kept):
         UNDONE = "undone", _("Undone")
         UNCLEAR = "unclear", _("Interrupted, look at the database")
 
+    # What became of the databases is not known yet.
+    OPEN = (Outcome.UNDER_WAY, Outcome.UNCLEAR)
     # The name of the replaced database may stand there still: it is the one that was planned.
     NOT_SWAPPED = (Outcome.UNTOUCHED, Outcome.CANCELLED, Outcome.ROLLED_BACK)
 

@@ -123,24 +123,12 @@ def bring(journal: Journal, copy: BackupCopy, location: vault.Location, file: Pa
     sidecars.write(journal, backup, location)
 
 
-@contextmanager
-def intact_copy(journal: Journal, backup: Backup) -> Iterator[Path]:
-    """The path of a copy whose size and SHA-256 equal the record, the nearest first.
-
-    Each copy that is not intact is recorded as such and the next one is tried. BadBackup when all are
-    missing or changed (NoIntactCopy), EnvironmentProblem when one that might be intact cannot be reached.
-    """
-    with ExitStack() as held:
-        with journal.stage(stages.FIND_COPY):
-            path, _alias = _find_intact(journal, backup, held, {})
-        yield path
-
-
 def from_intact_copy(journal: Journal, backup: Backup, work: Callable[[Path], Found]) -> Found:
-    """What ``work`` makes of an intact copy's path; where a location is lost meanwhile, of the next one's.
+    """What ``work`` makes of the path of a copy whose size and SHA-256 equal the record, the nearest first.
 
-    Raises as `intact_copy` does, and what ``work`` raises. StorageProblem when no copy could be read to
-    its end.
+    Each copy that is not intact is recorded as such and the next one is tried; so it is, when ``work`` raises
+    StorageProblem because its location is lost meanwhile. BadBackup when all are missing or changed
+    (NoIntactCopy), EnvironmentProblem when one that might be intact cannot be reached or read to its end.
     """
     lost: dict[str, QradminError] = {}
     while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
+from pathlib import Path
 
 from django.db.models import Exists, OuterRef, QuerySet
 
@@ -238,6 +239,34 @@ def _is_still_present(backup: Backup) -> bool:
     return Backup.objects.present().filter(pk=backup.pk).exists()
 
 
+def _bring_all(
+    journal: Journal,
+    path: Path,
+    lacking: list[tuple[BackupCopy, vault.Location]],
+    places: Places,
+    findings: Findings,
+) -> None:
+    """From the intact file at ``path``; what does not work is noted as waiting."""
+    for copy, location in lacking:
+        copy.refresh_from_db()  # the search for an intact one may have found this one to be so
+        if copy.state == State.STORED:
+            findings.intact += 1
+            continue
+        copies.bring(journal, copy, location, path)
+        if copy.state == State.STORED:
+            findings.repaired.append(str(copy))
+            journal.note(
+                say(
+                    "{location} holds an intact copy of {backup} again.",
+                    location=location.alias,
+                    backup=copy.backup.name,
+                )
+            )
+        else:
+            findings.waiting.append(str(copy))
+            places.ask_again(location.alias)
+
+
 def _repair(
     journal: Journal,
     backup: Backup,
@@ -246,25 +275,9 @@ def _repair(
     findings: Findings,
 ) -> None:
     try:
-        with copies.intact_copy(journal, backup) as path:
-            for copy, location in lacking:
-                copy.refresh_from_db()  # the search for an intact one may have found this one to be so
-                if copy.state == State.STORED:
-                    findings.intact += 1
-                    continue
-                copies.bring(journal, copy, location, path)
-                if copy.state == State.STORED:
-                    findings.repaired.append(str(copy))
-                    journal.note(
-                        say(
-                            "{location} holds an intact copy of {backup} again.",
-                            location=location.alias,
-                            backup=backup.name,
-                        )
-                    )
-                else:
-                    findings.waiting.append(str(copy))
-                    places.ask_again(location.alias)
+        copies.from_intact_copy(
+            journal, backup, lambda path: _bring_all(journal, path, lacking, places, findings)
+        )
     except BadBackup as error:
         copies.record_damage(backup, error)
         findings.lost.append(backup.name)

@@ -133,8 +133,7 @@ def resolve_interrupted_restores() -> None:
 
     They are the truth, whatever was found before: for a day they are looked at again.
     """
-    open_outcomes = (RestoreEvent.Outcome.UNDER_WAY, RestoreEvent.Outcome.UNCLEAR)
-    for event in RestoreEvent.objects.filter(outcome__in=open_outcomes).exclude(
+    for event in RestoreEvent.objects.filter(outcome__in=RestoreEvent.OPEN).exclude(
         operation__state__in=Operation.ACTIVE
     ):
         resolve(event)
@@ -146,6 +145,7 @@ def resolve_interrupted_restores() -> None:
 
 
 def resolve(event: RestoreEvent) -> None:
+    """Write down what the databases' names say of it; its worker's sessions are ended first."""
     server = config.managed_database()
     teller = Aftermath(event.operation)
     # A worker that is only frozen must not finish its swap after the look.

@@ -70,7 +70,7 @@ def _clean_up(operation: Operation, leftover: dict[str, Any]) -> bool:
     """Whether anything was removed: what was there, and is nobody's by now."""
     name = str(leftover["name"])
     if leftover["what"] == "database":
-        if RestoreEvent.objects.filter(operation=operation, outcome__in=("under_way", "unclear")).exists():
+        if RestoreEvent.objects.filter(operation=operation, outcome__in=RestoreEvent.OPEN).exists():
             resolve(operation.restore_event)
             if operation.restore_event.outcome == RestoreEvent.Outcome.RESTORED:
                 return False

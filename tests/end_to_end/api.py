@@ -111,8 +111,7 @@ class Client:
 
 def assert_downtime_is_told(operation: Operation, client: Client) -> None:
     """No less than half of what the client saw, and no more than lies between its neighbours in the trail."""
-    steps = list(operation.steps.order_by("pk"))
-    names = [step.what for step in steps]
+    steps, names = list(operation.steps.all()), trail(operation)
     before, after = steps[names.index("Stop the API") - 1], steps[names.index("The API is healthy.") + 1]
     told = operation.result["downtime_seconds"]
     assert 0 < client.longest_gap / 2 < told < (after.at - before.at).total_seconds()

@@ -27,6 +27,7 @@ SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 """
+ANOTHER_IS_LOOKED_FOR = "The copy in working could not be read to its end: another one is looked for."
 
 
 class Site:

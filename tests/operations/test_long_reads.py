@@ -125,25 +125,34 @@ def test_pg_restore_reads_for_as_long_as_bytes_move(
         assert "Nothing moved for 2 seconds in the step “Read the whole archive”" in operation.error
 
 
+def make_need(way: str, copy: Path) -> None:
+    """Bring the copy into the state in which a check does ``way``."""
+    if way == "store":
+        copy.unlink()
+    elif way == "replace":
+        copy.write_bytes(b"damaged")
+
+
+def stand_still(monkeypatch: pytest.MonkeyPatch, way: str, name: str) -> None:
+    """In the second location ``way`` does not end for the file of this name."""
+    real = getattr(LocalLocation, way)
+
+    def stall(location: LocalLocation, *words: Any, **more: Any) -> Any:
+        if location.alias == "second" and name in words:
+            raise Stalled("Nothing moved.")
+        return real(location, *words, **more)
+
+    monkeypatch.setattr(LocalLocation, way, stall)
+
+
 @pytest.mark.parametrize("way", ["digest", "store", "replace"])
 def test_a_copy_that_stands_still_does_not_end_the_check_of_the_others(
     site: Site, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     first, second = site.backup(), site.backup()
     for backup in (first, second):
-        path = site.second / backup.name
-        if way == "store":
-            path.unlink()
-        elif way == "replace":
-            path.write_bytes(b"damaged")
-    real = getattr(LocalLocation, way)
-
-    def stall(location: LocalLocation, *words: Any, **more: Any) -> Any:
-        if location.alias == "second" and first.name in words:
-            raise Stalled("Nothing moved.")
-        return real(location, *words, **more)
-
-    monkeypatch.setattr(LocalLocation, way, stall)
+        make_need(way, site.second / backup.name)
+    stand_still(monkeypatch, way, first.name)
 
     operation = site.check_copies()
 
@@ -182,18 +191,8 @@ def test_a_copy_of_the_site_s_own_backup_that_stands_still_is_a_warning(
     site: Site, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     lying = site.second / str(site.backup_site().result["file"])
-    if way == "store":
-        lying.unlink()
-    elif way == "replace":
-        lying.write_bytes(b"damaged")
-    real = getattr(LocalLocation, way)
-
-    def stall(location: LocalLocation, *words: Any, **more: Any) -> Any:
-        if location.alias == "second" and lying.name in words:
-            raise Stalled("Nothing moved.")
-        return real(location, *words, **more)
-
-    monkeypatch.setattr(LocalLocation, way, stall)
+    make_need(way, lying)
+    stand_still(monkeypatch, way, lying.name)
 
     operation = site.check_copies()
 
