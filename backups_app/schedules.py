@@ -220,6 +220,8 @@ def is_too_far_ahead(schedule: Schedule, now: datetime) -> bool:
         return False
     if schedule.name == HOUSEKEEPING:
         return bool(schedule.next_run > now + FAR_FROM_A_MINUTE)
+    if schedule.next_run <= now + FAR_FROM_A_RUN:  # the second run from now lies ahead, too
+        return False
     runs = runs_after(str(schedule.cron), now)
     next(runs)
     return bool(schedule.next_run - next(runs) > FAR_FROM_A_RUN)

@@ -189,7 +189,7 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
         manifest = row.manifest or {}
         return {
             "buttons": list(buttons.for_backup(row, allowed)),
-            "restore": buttons.restore(row, allowed),
+            "restore": buttons.for_deed("restore", row, allowed),
             "copies": row.copies.all(),
             "tables": sorted(manifest.get("tables", {}).items()),
             "large_objects": manifest.get("large_objects"),

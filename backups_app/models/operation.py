@@ -269,7 +269,9 @@ class Operation(Kept):
         )
         indexes = (
             models.Index(fields=["state", "created_at"]),
-            models.Index(fields=["kind", "-created_at"]),
+            # Read backwards, an index that ascends has the rows' numbers in the order of the lists, too.
+            models.Index(fields=["kind", "created_at"], name="by_kind"),
+            models.Index(fields=["kind", "state", "created_at"], name="by_kind_and_state"),
             models.Index(
                 fields=["api_stop_intended"], condition=Q(api_stop_intended=True), name="owing_the_api"
             ),
@@ -301,6 +303,12 @@ class Operation(Kept):
     @property
     def is_active(self) -> bool:
         return self.state in self.ACTIVE
+
+    @property
+    def has_trial_database(self) -> bool:
+        """As `OperationQuerySet.trials` says it."""
+        is_made = self.kind == self.Kind.TRIAL and self.state == self.State.SUCCEEDED
+        return is_made and self.leftovers != []
 
     @property
     def duration(self) -> timedelta | None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from backups_app import config
 from backups_app.errors import QradminError
-from backups_app.systems.postgres import activity, clients, databases
+from backups_app.operations.preview import LiveView
+from backups_app.systems.postgres import activity, clients
 from backups_app.systems.postgres.activity import Session
 
 
@@ -41,29 +42,22 @@ def blocking_sessions() -> Blocking:
     return Blocking(tuple((session, waiting[session.pid]) for session in found if session.pid in waiting))
 
 
-def look_around() -> list[Finding]:
-    """Server, client programs and every storage location, each by itself."""
-    major: list[int] = []
-
-    def server() -> None:
-        major.append(databases.facts(config.managed_database()).major)
-
-    def dump() -> None:
-        clients.for_dump(major[0], config.client_folders())
-
-    def restore() -> None:
-        clients.for_restore(major[0], config.client_folders())
-
-    findings = [_tried("PostgreSQL", server)]
-    if major:
-        findings += [_tried("pg_dump", dump), _tried("pg_restore", restore)]
+def look_around(live: LiveView) -> list[Finding]:
+    """Server, as ``live`` tells of it, client programs and every storage location, each by itself."""
+    findings = [Finding("PostgreSQL", "" if live.facts else live.trouble)]
+    if live.facts:
+        major, folders = live.facts.major, config.client_folders()
+        findings += [
+            _tried("pg_dump", lambda: clients.for_dump(major, folders)),
+            _tried("pg_restore", lambda: clients.for_restore(major, folders)),
+        ]
     try:
         return [*findings, *(_tried(place.describe(), place.check) for place in config.locations())]
     except QradminError as error:
         return [*findings, Finding("BACKUP_LOCATIONS", error.message)]
 
 
-def _tried(what: str, look: Callable[[], None]) -> Finding:
+def _tried(what: str, look: Callable[[], object]) -> Finding:
     try:
         look()
     except QradminError as error:

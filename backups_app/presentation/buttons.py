@@ -28,47 +28,67 @@ class Button:
 
 
 def for_backup(backup: Backup, may: May) -> Iterator[Button]:
-    """What this person may do with this backup, the most wanted first."""
-    gone = "" if backup.is_present else _("This backup has been removed.")
-    deeds = (
-        ("validate", _("Validate"), _("Read every copy whole and compare it with its record")),
-        ("prove", _("Prove"), _("Restore it into a scratch database and compare every row")),
-        ("download", _("Download"), _("The download is written to the audit history")),
-    )
-    for deed, text, hint in deeds:
-        if may(f"{deed}_backup"):
-            yield Button(
-                text,
-                _url(f"backup_{deed}", backup),
-                why_not=download.why_not(backup) if deed == "download" else gone,
-                hint=hint,
-            )
-    if may("prove_backup"):
-        hint = _("Restore it into a database of its own beside the live one, which is kept for a while")
-        yield Button(_("Trial database"), _url("backup_trial", backup), why_not=gone, hint=hint)
-    if may("pin_backup"):
-        text = _("Unpin") if backup.is_pinned else _("Pin…")
-        yield Button(text, _url("backup_pin", backup), is_link=True, why_not=gone)
+    """What this person may do with this backup, the most wanted first; Restore stands apart."""
+    found = (for_deed(deed, backup, may) for deed in ("validate", "prove", "download", "trial", "pin"))
+    return (button for button in found if button)
 
 
-def restore(backup: Backup, may: May) -> Button | None:
-    """Restore stands apart, in red."""
-    if not may("restore_backup"):
-        return None
-    return Button(
-        _("Restore…"),
-        _url("backup_restore", backup),
-        is_link=True,
-        tone="grave",
-        why_not=backup.why_not_restorable,
-    )
+def for_deed(deed: str, backup: Backup, may: May) -> Button | None:
+    """``validate``, ``prove``, ``download``, ``trial``, ``pin`` or ``restore``; None where this person may
+    not."""
+    permission = "prove" if deed == "trial" else deed
+    return _DEEDS[deed](backup) if may(f"{permission}_backup") else None
+
+
+def _validate(backup: Backup) -> Button:
+    hint = _("Read every copy whole and compare it with its record")
+    return Button(_("Validate"), _url("backup_validate", backup), why_not=_gone(backup), hint=hint)
+
+
+def _prove(backup: Backup) -> Button:
+    hint = _("Restore it into a scratch database and compare every row")
+    return Button(_("Prove"), _url("backup_prove", backup), why_not=_gone(backup), hint=hint)
+
+
+def _download(backup: Backup) -> Button:
+    hint = _("The download is written to the audit history")
+    return Button(_("Download"), _url("backup_download", backup), why_not=download.why_not(backup), hint=hint)
+
+
+def _trial(backup: Backup) -> Button:
+    hint = _("Restore it into a database of its own beside the live one, which is kept for a while")
+    return Button(_("Trial database"), _url("backup_trial", backup), why_not=_gone(backup), hint=hint)
+
+
+def _pin(backup: Backup) -> Button:
+    text = _("Unpin") if backup.is_pinned else _("Pin…")
+    return Button(text, _url("backup_pin", backup), is_link=True, why_not=_gone(backup))
+
+
+def _restore(backup: Backup) -> Button:
+    why_not = backup.why_not_restorable
+    return Button(_("Restore…"), _url("backup_restore", backup), is_link=True, tone="grave", why_not=why_not)
+
+
+_DEEDS: dict[str, Callable[[Backup], Button]] = {
+    "validate": _validate,
+    "prove": _prove,
+    "download": _download,
+    "trial": _trial,
+    "pin": _pin,
+    "restore": _restore,
+}
+
+
+def _gone(backup: Backup) -> str:
+    return "" if backup.is_present else _("This backup has been removed.")
 
 
 def in_row(backup: Backup, may: May) -> list[Button]:
     """The few that a row of the list has room for, and only where its state allows them."""
     if not backup.is_present:
         return []
-    found = [*islice(for_backup(backup, may), 2), restore(backup, may)]
+    found = [*islice(for_backup(backup, may), 2), for_deed("restore", backup, may)]
     return [button for button in found if button and not button.why_not]
 
 

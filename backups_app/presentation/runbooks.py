@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial, reduce
-from operator import or_
+from functools import partial
 from typing import Any
 
 from django.db.models import Q
@@ -18,12 +17,16 @@ from django.utils.translation import gettext_lazy
 
 from backups_app import config
 from backups_app.models import Backup, Operation
+from backups_app.models.backup import BackupQuerySet
+from backups_app.models.prepared import prepared, union_of
 from backups_app.operations import diagnosis, preview
+from backups_app.operations.preview import LiveView
 from backups_app.presentation import buttons, overview, recipes, trials
 from backups_app.presentation.buttons import Button, May
 from backups_app.presentation.days import BAD
 from backups_app.presentation.standing import standing
 from backups_app.systems import vault
+from backups_app.systems.waiting import started
 
 SHOWN, PINNED_SHOWN, SAFETY_SHOWN = 5, 10, 3
 VALIDATIONS = (
@@ -39,7 +42,8 @@ class Runbook:
     """One situation; its text is the template of the same name.
 
     ``deeds`` are the buttons beside its backups, ``uses_api`` whether it needs the API's form,
-    ``looks_around`` and ``looks_live`` what is looked at on the spot, ``shows_faults`` damaged backups.
+    ``looks_around``, ``looks_live`` and ``looks_for_locks`` what is looked at on the spot, and
+    ``shows_faults`` damaged backups.
     """
 
     slug: str
@@ -49,6 +53,7 @@ class Runbook:
     uses_api: bool = False
     looks_around: bool = False
     looks_live: bool = False
+    looks_for_locks: bool = False
     shows_faults: bool = False
 
     @property
@@ -82,6 +87,7 @@ ALL: Sequence[Runbook] = (
         gettext_lazy("A backup hangs"),
         gettext_lazy("It waits or runs far longer than usual."),
         looks_around=True,
+        looks_for_locks=True,
     ),
     Runbook(
         "no-backups",
@@ -139,14 +145,16 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     def may(codename: str) -> bool:
         return bool(user.has_perm(f"backups_app.{codename}"))
 
+    around, blocking = started(partial(_look_around, runbook)), started(partial(_blocking_sessions, runbook))
     now, loss = standing(), loss_of(asked.get("before", ""))
     choose = partial(_choice, may=may)
     chosen, safety, broken = of_interest(before=loss.moment, with_broken=runbook.shows_faults)
     latest = next((one for one in chosen if one.is_good), None)
     pinned = [one for one in chosen if one.is_pinned]
-    there = trials.kept(may) if {"trial", "pin"}.intersection(runbook.deeds) else []
+    there = trials.kept(now.trials, may) if {"trial", "pin"}.intersection(runbook.deeds) else []
     subject = next(iter([*pinned, *chosen] if "pin" in runbook.deeds else chosen), None)
     place = recipes.here(subject, trial=there[0].database if there else "")
+    live, findings = around.result()
     return {
         "runbook": runbook,
         "standing": now,
@@ -164,9 +172,9 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
         "to_try": [choose(one, deeds=("trial",)) for one in pinned],
         "broken": [choose(one, deeds=("validate",)) for one in broken],
         "failed": Operation.objects.filter(kind__in=VALIDATIONS, state__in=BAD)[:SHOWN],
-        "blocking": diagnosis.blocking_sessions() if runbook.slug == "hung-backup" else None,
-        "findings": diagnosis.look_around() if runbook.looks_around else [],
-        "live": preview.look_at_live(counts_rows=False) if runbook.looks_live else None,
+        "blocking": blocking.result(),
+        "findings": findings,
+        "live": live,
         "contacts": config.contacts(),
         "response_times": config.response_times(),
         "recipes": {
@@ -184,6 +192,18 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     }
 
 
+def _look_around(runbook: Runbook) -> tuple[LiveView | None, list[diagnosis.Finding]]:
+    """What is looked at on the spot, beside the queries of the site's own database."""
+    if not (runbook.looks_live or runbook.looks_around):
+        return None, []
+    live = preview.look_at_live(counts_rows=False)
+    return live, diagnosis.look_around(live) if runbook.looks_around else []
+
+
+def _blocking_sessions(runbook: Runbook) -> diagnosis.Blocking | None:
+    return diagnosis.blocking_sessions() if runbook.looks_for_locks else None
+
+
 def of_interest(
     *, before: datetime | None = None, with_broken: bool = False
 ) -> tuple[list[Backup], list[Backup], list[Backup]]:
@@ -193,36 +213,42 @@ def of_interest(
     those whose data are older than that moment. One that was taken before a restore holds the very state
     that somebody wanted to be rid of, so these are apart.
     """
-    backups = Backup.objects.present().order_by("-created_at", "-pk")
-    sound = backups.filter(damage="")
-    if before is not None:
-        sound = sound.filter(created_at__lt=before)
-    of_safety = Q(origin=Backup.Origin.SAFETY)
-    good = sound.validated()
-    some = [
-        good.exclude(of_safety)[:SHOWN],
-        good.exclude(of_safety).filter(proven_at__isnull=False)[:1],
-        good.filter(of_safety)[:SAFETY_SHOWN],
-        sound.filter(is_pinned=True)[:PINNED_SHOWN],
-    ]
-    if with_broken:
-        some.append(backups.exclude(damage="")[:SHOWN])
-    wanted = reduce(or_, (Q(pk__in=few.values("pk")) for few in some))
-    heavy = ("proof",) if before else ("manifest", "proof")
-    found = list(backups.filter(wanted).defer(*heavy).prefetch_related("copies"))
+    wanted = _usual(with_broken) if before is None else _wanted(before, with_broken)
+    found = list(wanted.prefetch_related("copies"))
     broken = [one for one in found if one.damage]
     older = [one for one in found if not one.damage and (before is None or one.snapshot_at < before)]
     safety = [one for one in older if one.origin == Backup.Origin.SAFETY]
     return [one for one in older if one not in safety], safety, broken
 
 
+def _wanted(before: datetime | None, with_broken: bool) -> BackupQuerySet:
+    """A union of small sets; the manifest tells which of those of about that moment are older."""
+    backups = Backup.objects.present().order_by("-created_at", "-pk")
+    sound = backups.filter(damage="")
+    if before is not None:
+        sound = sound.filter(created_at__lt=before)
+    of_safety = Q(origin=Backup.Origin.SAFETY)
+    good = sound.validated()
+    few = [
+        good.exclude(of_safety)[:SHOWN],
+        good.exclude(of_safety).filter(proven_at__isnull=False)[:1],
+        good.filter(of_safety)[:SAFETY_SHOWN],
+        sound.filter(is_pinned=True)[:PINNED_SHOWN],
+    ]
+    if with_broken:
+        few.append(backups.exclude(damage="")[:SHOWN])
+    heavy = ("proof",) if before else ("manifest", "proof")
+    return backups.filter(pk__in=union_of(few)).defer(*heavy)
+
+
+_usual = prepared(partial(_wanted, None))
+
+
 def _choice(backup: Backup, *, may: May, deeds: Sequence[str]) -> Choice:
     """With the buttons of these deeds, as far as its state and this person's permissions ask for them."""
-    offered = [*buttons.for_backup(backup, may), buttons.restore(backup, may)]
-    # a button's address ends with its deed
-    found = {one.url.split("/")[-2]: one for one in offered if one and not one.why_not}
     done = {"prove": backup.proven_at is not None, "pin": backup.is_pinned}
-    return Choice(backup, [found[deed] for deed in deeds if deed in found and not done.get(deed)])
+    offered = (buttons.for_deed(deed, backup, may) for deed in deeds if not done.get(deed))
+    return Choice(backup, [button for button in offered if button and not button.why_not])
 
 
 def loss_of(typed: str) -> Loss:

@@ -7,12 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Count, Exists, OuterRef, Q, Subquery, Sum
+from django.db.models import Count, Exists, OuterRef, Q, QuerySet, Subquery, Sum
 from django.utils import timezone
 from django_q.models import Schedule
 
 from backups_app.models import ApiSighting, Backup, BackupCopy, Operation, RestoreEvent, WorkerBeat
-from backups_app.models.backup import CLOCKS_DIFFER
+from backups_app.models.backup import CLOCKS_DIFFER, BackupQuerySet
+from backups_app.models.operation import OperationQuerySet
+from backups_app.models.prepared import prepared, union_of
+from backups_app.models.restore import RestoreEventQuerySet
 from backups_app.models.worker import ALIVE_FOR
 from backups_app.operations.lineage import Line, by_line, is_live, line_of
 from backups_app.presentation import surroundings
@@ -23,6 +26,9 @@ Kind = Operation.Kind
 State = BackupCopy.State
 FEW_BACKUPS = 3
 LITTLE_ROOM = 200 * 1024 * 1024
+ACTIVE_SHOWN = 6
+TRIALS_SHOWN = 10
+NOT_ENDED = (*Operation.ACTIVE, Operation.State.CANCELLED)
 # Their last results tell how things are.
 TELLING = (
     Kind.BACKUP,
@@ -55,7 +61,8 @@ class Standing:
     ``newest`` is the last backup that is there, validated or not. One that bears a time in the future is
     neither; ``ahead`` is the latest of those, ``newest`` it alone where there is no other.
     ``latest`` is the last ended operation of a kind (a check of the copies counts when it read them all),
-    ``owing`` one that ended and still has to start the API. ``restores`` are the last one, the last one
+    ``owing`` one that ended and still has to start the API. ``trials`` have a trial database, the newest
+    first. ``restores`` are the last one, the last one
     that was not cancelled and runs no more, ``swap``, and each that nobody knows the end of; the newest
     first.
     """
@@ -72,6 +79,7 @@ class Standing:
     active: list[Operation]
     owing: Operation | None
     latest: dict[str, Operation]
+    trials: list[Operation]
     last_beat: datetime | None
     schedules: list[Schedule]
     restores: list[RestoreEvent]
@@ -103,22 +111,13 @@ class Standing:
 
 def standing() -> Standing:
     """Look once at everything."""
-    objects, now = Operation.objects, timezone.now()
-    stored = BackupCopy.objects.filter(backup=OuterRef("pk"), state=State.STORED)
-    backups = Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
-    proven = Backup.objects.proven().order_by("-proven_at").values("proven_at")[:1]
-    with_proof = backups.annotate(last_proof=Subquery(proven))
-    last = with_proof.first()
-    ahead = last if last is not None and last.created_at > now + CLOCKS_DIFFER else None
-    newest = (ahead and with_proof.taken_by(now).first()) or last
-    restores = _restores()
+    now = timezone.now()
+    newest, ahead, proven_at = _newest(now)
+    restores: list[Any] = list(_restores())
+    operations = _operations(restores)
     swap = next((one for one in restores if one.pk == one.last_swap), None)
     is_good = newest is not None and newest is not ahead and newest.is_good and is_live(newest, swap)
-    good = newest if is_good else by_line(backups.validated().taken_by(now), swap).first()
-    # A union of two small sets: one condition with OR would read every operation.
-    active, owing = (found.order_by().values("pk") for found in (objects.active(), objects.owing_the_api()))
-    current = objects.filter(pk__in=active.union(owing)).select_related("backup")
-    current = current.order_by("-state", "created_at")[:6]
+    good = newest if is_good else by_line(_backups().validated().taken_by(now), swap).first()
     rooms = surroundings.space()
     last_beat, seen = _signs_of_workers(now)
     return Standing(
@@ -128,19 +127,44 @@ def standing() -> Standing:
         swap=swap,
         newest=newest,
         ahead=ahead,
-        is_good_stored=getattr(good, "is_stored", False),
-        proven_at=getattr(newest, "last_proof", None),
+        is_good_stored=bool(getattr(good, "is_stored", False)),
+        proven_at=proven_at,
         copies=_copies({room.alias for room in rooms}),
-        active=[one for one in current if one.is_active],
-        owing=next((one for one in current if not one.is_active), None),
-        latest=_latest(*TELLING),
+        active=[one for one in operations if one.is_active],
+        owing=next((one for one in operations if one.api_stop_intended and not one.is_active), None),
+        latest=_latest(operations),
+        trials=[one for one in reversed(operations) if one.has_trial_database],
         last_beat=last_beat,
-        schedules=list(Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")),
+        schedules=list(_schedules()),
         restores=restores,
         ended_restore=next((one for one in restores if one.pk == one.last_ended), None),
         rooms=rooms,
         api=surroundings.api(seen, now),
     )
+
+
+def _backups() -> BackupQuerySet:
+    """Those that are there, each with whether a copy of it is known to be intact."""
+    stored = BackupCopy.objects.intact().filter(backup=OuterRef("pk"))
+    return Backup.objects.present().defer("manifest", "proof").annotate(is_stored=Exists(stored))
+
+
+def _newest(now: datetime) -> tuple[Backup | None, Backup | None, datetime | None]:
+    """As `Standing` says it: ``newest``, ``ahead`` and ``proven_at``."""
+    found = list(_newest_and_proven())
+    last = next(iter(found), None)
+    proven_at = max((one.proven_at for one in found if one.is_good and one.proven_at), default=None)
+    if last is None or last.created_at <= now + CLOCKS_DIFFER:
+        return last, None, proven_at
+    return _backups().taken_by(now).first() or last, last, proven_at
+
+
+@prepared
+def _newest_and_proven() -> BackupQuerySet:
+    """The newest one, and the one that was proven last."""
+    newest, proven = Backup.objects.present(), Backup.objects.proven().order_by("-proven_at")
+    either = Q(pk=Subquery(newest.values("pk")[:1])) | Q(pk=Subquery(proven.values("pk")[:1]))
+    return _backups().filter(either)
 
 
 def _signs_of_workers(now: datetime) -> tuple[datetime | None, ApiSighting | None]:
@@ -154,15 +178,24 @@ def _signs_of_workers(now: datetime) -> tuple[datetime | None, ApiSighting | Non
     return beats.first(), None
 
 
-def _restores() -> list[Any]:
-    """In one query: what `Standing` says of ``restores``, each with the number of the last that ended."""
+def _wanted_restores() -> RestoreEventQuerySet:
+    """What `Standing` says of ``restores``, each with the numbers of the last that ended and of the last in
+    place."""
     events = RestoreEvent.objects
     last, last_ended, last_swap = (
         Subquery(some.values("pk")[:1]) for some in (events.all(), events.ended(), events.in_place())
     )
     wanted = Q(pk=last) | Q(pk=last_ended) | Q(pk=last_swap) | Q(outcome=RestoreEvent.Outcome.UNCLEAR)
-    found = events.filter(wanted).annotate(last_ended=last_ended, last_swap=last_swap)
-    return list(found.select_related("operation", "undoes"))
+    return events.filter(wanted).annotate(last_ended=last_ended, last_swap=last_swap)
+
+
+_restores = prepared(_wanted_restores)
+
+
+@prepared
+def _schedules() -> QuerySet[Schedule]:
+    found: QuerySet[Schedule] = Schedule.objects.filter(name__in=[*JOBS, HOUSEKEEPING]).order_by("next_run")
+    return found
 
 
 def _copies(known: set[str]) -> Copies:
@@ -188,16 +221,45 @@ def _copies(known: set[str]) -> Copies:
     )
 
 
-def _is_full_check() -> Q:
-    """Of a check of the copies: not only of those that wait, which says nothing about the others."""
-    return Q(parameters__only_pending__isnull=True) | Q(parameters__only_pending=False)
+def _operations(restores: list[Any]) -> list[Operation]:
+    """Those that run, wait or owe the API, the last ones that tell something, and those with a trial.
+
+    Running ones first, the others by their time. Each of ``restores`` is given its own.
+    """
+    found = list(_telling_operations())
+    by_number = {one.pk: one for one in found}
+    for event in restores:
+        if event.operation_id in by_number:  # one that came in between may be wanted in its place
+            event.operation = by_number[event.operation_id]
+    return sorted(found, key=lambda one: (one.state != Operation.State.RUNNING, one.created_at, one.pk))
 
 
-def _latest(*kinds: str) -> dict[str, Operation]:
-    """The last ended operation of each kind, in one query; of the checks of the copies the last full one."""
-    ended = Operation.objects.exclude(state__in=[*Operation.ACTIVE, Operation.State.CANCELLED])
-    newest = Q(pk__in=[])
-    for kind in kinds:
-        of_kind = ended.filter(_is_full_check() if kind == Kind.CHECK_COPIES else Q(), kind=kind)
-        newest |= Q(pk=Subquery(of_kind.order_by("-created_at", "-pk").values("pk")[:1]))
-    return {row.kind: row for row in Operation.objects.filter(newest).order_by("created_at")}
+@prepared
+def _telling_operations() -> OperationQuerySet:
+    objects = Operation.objects
+    few = [
+        objects.active().order_by("-state", "created_at")[:ACTIVE_SHOWN],
+        objects.owing_the_api().order_by(),
+        objects.trials()[:TRIALS_SHOWN],
+        *(_ended(kind)[:1] for kind in TELLING),
+        objects.filter(pk__in=_wanted_restores().order_by().values("operation")),
+    ]
+    return objects.filter(pk__in=union_of(few)).order_by()
+
+
+def _ended(kind: str) -> OperationQuerySet:
+    """The last first; of the checks of the copies those of all: others say nothing about the rest."""
+    ended = Operation.objects.filter(kind=kind).exclude(state__in=NOT_ENDED)
+    if kind == Kind.CHECK_COPIES:
+        of_all = Q(parameters__only_pending__isnull=True) | Q(parameters__only_pending=False)
+        return ended.filter(of_all)
+    return ended
+
+
+def _latest(operations: list[Operation]) -> dict[str, Operation]:
+    """By their kinds, the last ended ones."""
+    return {
+        one.kind: one
+        for one in sorted(operations, key=lambda one: (one.created_at, one.pk))
+        if one.kind in TELLING and one.state not in NOT_ENDED and not one.parameters.get("only_pending")
+    }

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from django.db.models import prefetch_related_objects
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -28,15 +29,15 @@ class Trial:
     buttons: list[Button]
 
 
-def kept(may: Callable[[str], bool]) -> list[Trial]:
-    """The newest first."""
-    return [_trial(operation, may) for operation in Operation.objects.trials().select_related("backup")[:10]]
+def kept(operations: list[Operation], may: Callable[[str], bool]) -> list[Trial]:
+    """The databases that these have made, each with its backup."""
+    prefetch_related_objects(operations, "backup")
+    return [_trial(operation, may) for operation in operations]
 
 
 def of(operation: Operation, may: Callable[[str], bool]) -> Trial | None:
     """The database that this operation has made, while it is there."""
-    is_there = operation.kind == Operation.Kind.TRIAL and operation.state == Operation.State.SUCCEEDED
-    return _trial(operation, may) if is_there and operation.leftovers else None
+    return _trial(operation, may) if operation.has_trial_database else None
 
 
 def _trial(operation: Operation, may: Callable[[str], bool]) -> Trial:

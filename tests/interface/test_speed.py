@@ -14,7 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from backups_app import roles
-from backups_app.models import IncidentNote
+from backups_app.models import IncidentNote, RestoreEvent
+from backups_app.presentation.standing import TELLING, _telling_operations, standing
 from tests.interface.conftest import (
     Log_in,
     make_backup,
@@ -130,6 +131,53 @@ def test_a_page_takes_few_queries_at_rest(log_in: Log_in, address: str) -> None:
     make_trail()
 
     insist_on_few_queries(log_in("itstaff"), address)
+
+
+@pytest.mark.parametrize("address", [page for page in PAGES if page == "" or page.startswith("runbooks/")])
+def test_a_page_takes_few_queries_when_an_undo_made_the_live_database(log_in: Log_in, address: str) -> None:
+    make_trail()
+    make_work()
+    restore = RestoreEvent.objects.latest("pk")
+    restore.change(outcome="undone")
+    make_restore(restore.backup, undoes=restore, safety_backup=restore.backup)
+    left = {"what": "trial", "name": "qrdb_trial_7_a1b2c3", "kept_until": timezone.now().isoformat()}
+    make_operation("trial", backup=restore.backup, leftovers=[left])
+
+    insist_on_few_queries(log_in("itstaff"), address)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by its statistics")
+@pytest.mark.django_db
+def test_the_last_operations_are_found_without_reading_or_sorting_the_trail() -> None:
+    asked = _telling_operations()
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN QUERY PLAN {asked.raw_query}", asked.params)
+        steps = [row[3] for row in cursor.fetchall()]
+
+    assert "SEARCH U0 USING INDEX by_kind_and_state (kind=? AND state=?)" in steps, "the trials"
+    assert steps.count("SEARCH U0 USING INDEX by_kind (kind=?)") == len(TELLING)
+    assert "USE TEMP B-TREE FOR ORDER BY" not in steps
+
+
+@pytest.mark.django_db
+def test_how_things_stand_is_told_anew_each_time() -> None:
+    before = standing()
+    running = make_operation("backup", "running")
+    failed = make_operation("prune", "failed")
+    backup = make_backup()
+
+    after = standing()
+
+    assert (before.active, before.latest, before.newest) == ([], {}, None)
+    assert (after.active, after.latest, after.newest) == ([running], {"prune": failed}, backup)
+
+
+@pytest.mark.django_db
+def test_a_restore_that_comes_in_between_two_queries_is_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = make_restore(make_backup())
+    monkeypatch.setattr("backups_app.presentation.standing._telling_operations", list)
+
+    assert standing().restores == [event]
 
 
 @pytest.mark.parametrize("address", OF_PEOPLE)
