@@ -27,6 +27,7 @@ from backups_app.admin.restoring import restore_page
 from backups_app.admin.uploading import import_page
 from backups_app.errors import QradminError
 from backups_app.models import Backup, Operation
+from backups_app.models.labels import label_of
 from backups_app.presentation import buttons, words
 from backups_app.presentation.retelling import in_words
 
@@ -284,4 +285,4 @@ class BackupAdmin(ReadOnlyAdmin[Backup]):
 def _copy_text(copy: Any) -> str:
     if copy.state == copy.State.STORED:
         return str(copy.location)
-    return f"{copy.location}: {copy.get_state_display()}"
+    return f"{copy.location}: {label_of(copy.State, copy.state)}"

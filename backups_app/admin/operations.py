@@ -24,6 +24,7 @@ from backups_app.admin.filters import PeriodFilter
 from backups_app.errors import QradminError
 from backups_app.forms import ReasonForm
 from backups_app.models import Backup, Operation
+from backups_app.models.labels import label_of
 from backups_app.presentation import buttons, live, trials, words
 from backups_app.presentation.numbers import whole
 from backups_app.presentation.retelling import in_words
@@ -87,7 +88,7 @@ class OperationAdmin(ReadOnlyAdmin[Operation]):
     @named
     @admin.display(description=gettext_lazy("asked by"), ordering="source")
     def source_(self, operation: Operation) -> str:
-        return operation.get_source_display()
+        return label_of(Operation.Source, operation.source)
 
     @named
     @admin.display(description=gettext_lazy("duration"))

@@ -15,6 +15,7 @@ from django.utils.translation import gettext_noop
 
 from backups_app.errors import Busy
 from backups_app.models.append_only import Kept, KeptQuerySet, WrittenOnce, WrittenOnceQuerySet
+from backups_app.models.labels import label_of
 from backups_app.sentences import say
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ class Operation(Kept):
         )
 
     def __str__(self) -> str:
-        return f"{self.get_kind_display()} {self.pk}"
+        return f"{label_of(self.Kind, self.kind)} {self.pk}"
 
     @property
     def is_active(self) -> bool:

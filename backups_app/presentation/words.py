@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from backups_app.models import Backup, BackupCopy, Operation, RestoreEvent
+from backups_app.models.labels import label_of
 
 NOTHING = "–"
 MINUTE, HOUR = 60, 3600
@@ -69,9 +70,9 @@ def state_of(row: Backup | BackupCopy | Operation | RestoreEvent) -> State:
         tone, text = BACKUP_STATES[row.state]
         return State(tone, str(text))
     if isinstance(row, Operation):
-        return State(OPERATION_TONES[Operation.State(row.state)], row.get_state_display())
+        return State(OPERATION_TONES[Operation.State(row.state)], label_of(row.State, row.state))
     if isinstance(row, BackupCopy):
-        return State(COPY_TONES[BackupCopy.State(row.state)], row.get_state_display())
+        return State(COPY_TONES[BackupCopy.State(row.state)], label_of(row.State, row.state))
     return _state_of_restore(row)
 
 
