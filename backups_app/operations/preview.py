@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -32,7 +32,7 @@ class LiveView:
 
     ``facts`` is None when it cannot be reached, ``revision`` when it could not be read. ``growth`` counts
     since it and what would replace it were the same, ``growth_of_other`` the rows that came there since
-    then, and ``made`` what came since the restore that would be undone.
+    then, and ``made`` since the moment that was asked about, such as the restore that would be undone.
     """
 
     rows: dict[str, int] | None = None
@@ -93,31 +93,39 @@ class TableChange:
         return (self.difference or 0) + (self.came or 0) - self.came_there
 
 
-def look_at_live(*, since: datetime | None = None, counts_rows: bool = True) -> LiveView:
+def look_at_live(
+    *,
+    since: datetime | None = None,
+    same_at: datetime | None = None,
+    counts_rows: bool = True,
+    finds_problems: bool = True,
+) -> LiveView:
     """Rows, revision, obstacles and what came after ``since``; never raises what an operator may see.
 
-    One connection answers all of it: to open one takes longer than most of the questions.
+    ``same_at``, unless it is ``since``, is when it and what would replace it were the same. One connection
+    answers all of it: to open one takes longer than most of the questions.
     """
     known: dict[str, Any] = {}
     try:
         server = config.managed_database()
         with translated(server), connect(server, application_name=recent.APPLICATION_NAME) as connection:
             connection.execute(recent.PATIENCE)
-            facts, problems = databases.facts_of(connection), preflight.problems_of(connection)
+            facts = databases.facts_of(connection)
+            problems = preflight.problems_of(connection) if finds_problems else []
             known |= {"facts": facts, "problems": tuple(problems)}
             known["revision"] = recent.revision_of(connection)
             if since:
                 known["newest"] = recent.newest_codes(connection, since=since)
             if counts_rows:
-                known["rows"], known["growth"] = _count(connection, since)
+                known |= _counted(connection, [same_at or since, since] if since else [])
     except QradminError as error:
         known["trouble"] = error.message
     return LiveView(**known)
 
 
-def look_before_replacing(*, since: datetime) -> LiveView:
+def look_before_replacing(*, since: datetime, same_at: datetime | None = None) -> LiveView:
     """The same; what would make a restore or an undo be refused now is all among the problems."""
-    live = look_at_live(since=since)
+    live = look_at_live(since=since, same_at=same_at)
     if live.facts is None:
         live = LiveView(problems=(live.trouble,))
     return replace(live, problems=(*live.problems, *_api_problems()))
@@ -126,17 +134,15 @@ def look_before_replacing(*, since: datetime) -> LiveView:
 def look_before_undoing(event: RestoreEvent) -> LiveView:
     """The same before an undo: both databases were the same when the first restore's backup was taken."""
     origin = event.origin
-    since = origin.snapshot_at if origin else event.created_at
-    live_server = config.managed_database()
-    servers = (live_server, live_server.at(event.replaced_database))
-    here, there = (started(partial(_growth, server, since)) for server in servers)
-    live = look_before_replacing(since=event.created_at)
+    same_at = origin.snapshot_at if origin else event.created_at
+    there = started(partial(_growth, config.managed_database().at(event.replaced_database), same_at))
+    live = look_before_replacing(since=event.created_at, same_at=same_at)
     if live.rows is None:
         return live
     try:
-        return replace(live, made=live.growth, growth=here.result(), growth_of_other=there.result())
+        return replace(live, growth_of_other=there.result())
     except QradminError as error:
-        return replace(live, made=live.growth, growth={}, trouble=error.message)
+        return replace(live, growth={}, trouble=error.message)
 
 
 def _api_problems() -> tuple[str, ...]:
@@ -147,12 +153,12 @@ def _api_problems() -> tuple[str, ...]:
     return ()
 
 
-def _count(connection: Connection, since: datetime | None) -> tuple[dict[str, int], dict[str, Growth]]:
+def _counted(connection: Connection, moments: Sequence[datetime]) -> dict[str, Any]:
     """Exact, however long it takes, but no longer than a page may wait."""
     watch = patience(COUNTING_SECONDS, say("Counting the live rows"))
     connection.execute("SET statement_timeout = 0")
-    growth = recent.growth_of(connection, since=since, watch=watch) if since else {}
-    return databases.row_counts_of(connection, watch=watch), growth
+    growth, made = recent.growths_of(connection, moments, watch=watch) if moments else ({}, {})
+    return {"rows": databases.row_counts_of(connection, watch=watch), "growth": growth, "made": made}
 
 
 def _growth(server: Server, since: datetime) -> dict[str, Growth]:

@@ -196,7 +196,7 @@ def _look_around(runbook: Runbook) -> tuple[LiveView | None, list[diagnosis.Find
     """What is looked at on the spot, beside the queries of the site's own database."""
     if not (runbook.looks_live or runbook.looks_around):
         return None, []
-    live = preview.look_at_live(counts_rows=False)
+    live = preview.look_at_live(counts_rows=False, finds_problems=runbook.looks_live)
     return live, diagnosis.look_around(live) if runbook.looks_around else []
 
 

@@ -229,3 +229,18 @@ def test_before_the_first_restore_it_is_said_how_long_the_api_will_be_down(
     assert "For how long it is down was not measured yet" in before
     assert "For how long it is down was not measured yet" not in after
     assert "lately (median)" in after
+
+
+@pytest.mark.parametrize("slug", ["upgrade", "new-server"])
+def test_a_runbook_whose_way_back_is_a_restore_says_what_would_refuse_it(
+    one_folder: Site, staff: Client, superuser: psycopg.Connection[Any], slug: str
+) -> None:
+    address, said = f"/runbooks/{slug}/", "A restore would be refused now:"
+    before = staff.get(address).content.decode()
+    superuser.execute("ALTER ROLE qr_owner NOCREATEDB")
+
+    after = staff.get(address).content.decode()
+
+    assert said not in before
+    assert said in after
+    assert "ALTER ROLE qr_owner CREATEDB" in after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -87,18 +88,23 @@ def newest_codes(connection: Connection, *, since: datetime) -> Newest:
 def growth(server: Server, *, since: datetime, watch: Watch = no_watch) -> dict[str, Growth]:
     """Of the tables of QR codes and scans, as far as they are there."""
     with translated(server), connect(server, application_name=APPLICATION_NAME) as connection:
-        return growth_of(connection, since=since, watch=watch)
+        return growths_of(connection, [since], watch=watch)[0]
 
 
-def growth_of(connection: Connection, *, since: datetime, watch: Watch = no_watch) -> dict[str, Growth]:
-    """The same on an open connection in autocommit mode."""
-    found: dict[str, Growth] = {}
+def growths_of(
+    connection: Connection, moments: Sequence[datetime], *, watch: Watch = no_watch
+) -> list[dict[str, Growth]]:
+    """The same since each of the ``moments``, in one reading, on an open connection in autocommit mode."""
+    found: list[dict[str, Growth]] = [{} for _moment in moments]
     for table, column in _BORN.items():
-        query = sql.SQL("SELECT count(*), count(*) FILTER (WHERE {} > %s) FROM {}").format(
-            sql.Identifier(column), sql.Identifier(table)
+        newer = sql.SQL("count(*) FILTER (WHERE {} > %s)").format(sql.Identifier(column))
+        query = sql.SQL("SELECT count(*), {} FROM {}").format(
+            sql.SQL(", ").join([newer] * len(moments)), sql.Identifier(table)
         )
         with suppress(psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
-            found[table] = Growth(
-                *interruptible(connection, partial(one_row, connection, query, (since,)), watch=watch)
+            total, *added = interruptible(
+                connection, partial(one_row, connection, query, tuple(moments)), watch=watch
             )
+            for growths, number in zip(found, added, strict=True):
+                growths[table] = Growth(total, number)
     return found
