@@ -58,12 +58,16 @@ class CarefulList(ChangeList):
 
 
 class FrugalList(CarefulList):
-    """Does not ask for the rows that it has just counted to be none: that too would read the whole trail."""
+    """Reads the rows that it shows and no others: nothing where it has just counted none, and for a page far
+    behind only the numbers of those before."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         if not self.result_count:
             self.result_list = self.queryset.none()
+        elif self.result_list.query.is_sliced:
+            shown = self.root_queryset.filter(pk__in=self.result_list.values("pk"))
+            self.result_list = self.apply_select_related(shown).order_by(*self.queryset.query.order_by)
 
 
 class CarefulLists(admin.ModelAdmin):  # type: ignore[type-arg]

@@ -218,7 +218,7 @@ class Operation(Kept):
         related_name="operations",
     )
 
-    created_at = models.DateTimeField(_("asked for"), default=timezone.now, db_index=True)
+    created_at = models.DateTimeField(_("asked for"), default=timezone.now)
     expires_at = models.DateTimeField(_("given up at"))
     dispatched_at = models.DateTimeField(_("sent to the queue"), null=True, blank=True)
     started_at = models.DateTimeField(_("started"), null=True, blank=True)
@@ -269,8 +269,9 @@ class Operation(Kept):
             ("manage_schedules", gettext_noop("Can change the schedules")),
         )
         indexes = (
+            # The lists go by time and number, the newest first: an index that ascends is read backwards.
+            models.Index(fields=["created_at", "id"], name="by_time"),
             models.Index(fields=["state", "created_at"]),
-            # Read backwards, an index that ascends has the rows' numbers in the order of the lists, too.
             models.Index(fields=["kind", "created_at"], name="by_kind"),
             models.Index(fields=["kind", "state", "created_at"], name="by_kind_and_state"),
             models.Index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,42 @@ def test_the_last_operations_are_found_without_reading_or_sorting_the_trail() ->
     assert "SEARCH U0 USING INDEX by_kind_and_state (kind=? AND state=?)" in steps, "the trials"
     assert steps.count("SEARCH U0 USING INDEX by_kind (kind=?)") == len(TELLING)
     assert "USE TEMP B-TREE FOR ORDER BY" not in steps
+
+
+def pages_of_the_audit_history(client: Client, *, last: int) -> tuple[list[int], list[str]]:
+    """The operations on its pages in their order, and the queries that asked for them."""
+    shown: list[int] = []
+    with CaptureQueriesContext(connection) as queries:
+        for number in range(1, last + 1):
+            page = client.get(f"/backups_app/operation/?p={number}").content.decode()
+            shown += [
+                int(pk) for pk in re.findall(r'<a href="/backups_app/operation/(\d+)/change/"><strong>', page)
+            ]
+    return shown, [query["sql"] for query in queries if "OFFSET" in query["sql"]]
+
+
+def test_the_pages_of_a_list_have_every_row_once_and_in_order(log_in: Log_in) -> None:
+    when = timezone.now()
+    made = [make_operation(created_at=when).pk for _ in range(45)]
+
+    shown, _queries = pages_of_the_audit_history(log_in("helpdesk"), last=3)
+
+    assert shown == sorted(made, reverse=True)
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by its statistics")
+def test_a_page_far_behind_reads_the_numbers_of_those_before_alone(log_in: Log_in) -> None:
+    for _ in range(45):
+        make_operation()
+
+    _shown, queries = pages_of_the_audit_history(log_in("helpdesk"), last=3)
+
+    assert len(queries) == 2
+    for query in queries:
+        with connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN QUERY PLAN {query}")
+            steps = [row[3] for row in cursor.fetchall()]
+        assert "SCAN U0 USING COVERING INDEX by_time" in steps
 
 
 @pytest.mark.django_db
