@@ -17,7 +17,7 @@ from backups_app.systems.postgres.clients import Client
 from backups_app.systems.processes import Running
 from backups_app.systems.waiting import OnBytes, Watch, no_bytes
 
-CHUNK = 1024 * 1024
+CHUNK = 64 * 1024  # what a pipe holds: each is told as soon as it has gone in
 WAIT_SECONDS = 0.02
 
 
