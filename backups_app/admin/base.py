@@ -16,6 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Ht
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.utils.html import format_html
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from backups_app.admin.lists import CarefulLists, FrugalList
@@ -166,4 +167,7 @@ class ReadOnlyAdmin(CarefulLists, Generic[Row]):
         if request.method == "POST" and wanted and wanted not in self.get_actions(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name
-        return super().changelist_view(request, extra_context)
+        title = capfirst(
+            str(self.opts.verbose_name_plural)
+        )  # Django's own tells what to select, whatever it is
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})

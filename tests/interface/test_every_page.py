@@ -370,3 +370,16 @@ def _routes(patterns: list[URLPattern | URLResolver], before: str = "") -> list[
         else:
             found.append(route)
     return found
+
+
+@pytest.mark.parametrize(
+    ("address", "title"),
+    [("backup", "Backups"), ("operation", "Audit history"), ("restoreevent", "Restores")],
+)
+def test_a_list_bears_its_name_in_its_heading_and_in_the_browser_s_tab(
+    log_in: Log_in, address: str, title: str
+) -> None:
+    page = log_in("helpdesk").get(f"/backups_app/{address}/").content.decode()
+
+    assert f"<h1>{title}</h1>" in page
+    assert f"<title>{title} | " in page
