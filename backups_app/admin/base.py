@@ -8,9 +8,10 @@ from typing import Any, Generic, TypeVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
-from django.contrib.admin.views.main import ChangeList
+from django.contrib.admin.views.main import SEARCH_VAR, ChangeList
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
 from django.shortcuts import redirect
@@ -19,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
-from backups_app.admin.lists import CarefulLists, FrugalList
+from backups_app.admin.lists import CarefulLists, FrugalList, SearchPaginator
 from backups_app.errors import QradminError
 from backups_app.models import Operation
 from backups_app.presentation.retelling import in_words
@@ -97,6 +98,11 @@ class ReadOnlyAdmin(CarefulLists, Generic[Row]):
 
     def get_changelist(self, request: HttpRequest, **options: Any) -> type[ChangeList]:  # noqa: ARG002
         return FrugalList
+
+    def get_paginator(self, request: HttpRequest, *told: Any, **options: Any) -> Paginator[Any]:
+        make = SearchPaginator if request.GET.get(SEARCH_VAR) else self.paginator
+        made: Paginator[Any] = make(*told, **options)
+        return made
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002
         return False

@@ -12,10 +12,12 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import SEARCH_VAR, ChangeList, ChangeListSearchForm
 from django.core.exceptions import FieldDoesNotExist
+from django.core.paginator import Paginator
 from django.db import DataError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from django.utils.functional import cached_property
 from django.utils.translation import gettext as _
 
 from backups_app.presentation.numbers import whole
@@ -57,17 +59,38 @@ class CarefulList(ChangeList):
             super().get_results(request)
 
 
+class SearchPaginator(Paginator):  # type: ignore[type-arg]
+    """Of a search, which has to read every row: where all that is found has room on one page, only once."""
+
+    @cached_property
+    def first(self) -> list[int]:
+        """The numbers of the rows of the first page, and of one more that tells whether there is another."""
+        found: Any = self.object_list
+        return list(found.values_list("pk", flat=True)[: self.per_page + 1])
+
+    @cached_property
+    def count(self) -> int:
+        return len(self.first) if len(self.first) <= self.per_page else super().count
+
+
 class FrugalList(CarefulList):
-    """Reads the rows that it shows and no others: nothing where it has just counted none, and for a page far
-    behind only the numbers of those before."""
+    """Reads the rows that it shows and no others: nothing where none were found, and for a page far behind
+    only the numbers of those before."""
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        is_one_of_several = self.result_list.query.is_sliced
+        is_first = self.page_num == 1 if is_one_of_several else not self.multi_page
         if not self.result_count:
             self.result_list = self.queryset.none()
-        elif self.result_list.query.is_sliced:
-            shown = self.root_queryset.filter(pk__in=self.result_list.values("pk"))
-            self.result_list = self.apply_select_related(shown).order_by(*self.queryset.query.order_by)
+        elif is_first and isinstance(self.paginator, SearchPaginator):
+            self._show(self.paginator.first[: self.list_per_page])
+        elif is_one_of_several:
+            self._show(self.result_list.values("pk"))
+
+    def _show(self, numbers: Any) -> None:
+        shown = self.apply_select_related(self.root_queryset.filter(pk__in=numbers))
+        self.result_list = shown.order_by(*self.queryset.query.order_by)
 
 
 class CarefulLists(admin.ModelAdmin):  # type: ignore[type-arg]

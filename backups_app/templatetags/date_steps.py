@@ -22,12 +22,9 @@ def date_steps(cl: Any) -> dict[str, Any]:
     """Like the stock tag, which asks the database for every distinct date: slow with 100,000 rows."""
     field = cl.date_hierarchy
     year, month, day = (_number(cl.params.get(f"{field}__{part}")) for part in ("year", "month", "day"))
-    # Two questions, each answered by the first entry of an index; both at once would read every row.
-    moments = cl.queryset.values_list(field, flat=True)
-    ends = [moments.order_by(order).first() for order in (field, f"-{field}") if cl.result_count]
-    if not ends:
+    if not cl.result_count:
         return {"show": bool(year), "back": _back(cl, field, year, month, day), "choices": []}
-    first, last = (_day(end) for end in ends)
+    first, last = (_day(end) for end in _ends(cl, field))
     is_wide = not (year or month or day)
     if is_wide and first.year == last.year:
         year = first.year
@@ -37,6 +34,16 @@ def date_steps(cl: Any) -> dict[str, Any]:
         "back": None if is_wide else _back(cl, field, year, month, day),
         "choices": _choices(cl, field, first, last, (year, month, day)),
     }
+
+
+def _ends(cl: Any, field: str) -> tuple[datetime, datetime]:
+    """The first and the last moment of all that was found."""
+    if not cl.multi_page:
+        shown = [getattr(row, field) for row in cl.result_list]
+        return min(shown), max(shown)
+    # Two questions, each answered by the first entry of an index; both at once would read every row.
+    moments = cl.queryset.values_list(field, flat=True)
+    return moments.order_by(field)[0], moments.order_by(f"-{field}")[0]
 
 
 def _day(moment: datetime) -> date:

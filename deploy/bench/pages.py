@@ -102,6 +102,7 @@ def _measure_pages(operations: int, backups: int) -> dict[str, dict[str, float]]
         "audit history": "/backups_app/operation/",
         "audit history, searched": "/backups_app/operation/?q=bench",
         "audit history, nothing found": "/backups_app/operation/?q=nobody",
+        "audit history, of one backup": f"/backups_app/operation/?q={restore.backup}",
         "audit history, the last page": f"/backups_app/operation/?p={_last_page(Operation)}",
         "audit history, filtered": "/backups_app/operation/?state__exact=failed&kind__exact=backup",
         "audit history, 30 days": "/backups_app/operation/?days=30",

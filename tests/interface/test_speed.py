@@ -181,6 +181,36 @@ def test_the_pages_of_a_list_have_every_row_once_and_in_order(log_in: Log_in) ->
     assert shown == sorted(made, reverse=True)
 
 
+@pytest.mark.parametrize(("made", "asked"), [(0, 1), (3, 1), (20, 1), (21, 4), (45, 4)])
+def test_a_search_reads_the_trail_once_where_one_page_holds_what_it_finds(
+    log_in: Log_in, made: int, asked: int
+) -> None:
+    """Else its first page, its number and both ends of its dates, of which the first alone read it whole."""
+    for _ in range(made):
+        make_operation(reason="exams")
+    make_operation(reason="holidays")
+    client = log_in("helpdesk")
+
+    with CaptureQueriesContext(connection) as queries:
+        page = client.get("/backups_app/operation/?q=exams").content.decode()
+
+    assert len([query for query in queries if "exams" in query["sql"].lower()]) == asked
+    assert page.count("<strong>Backup ") == min(made, 20)
+    assert (f"{made} entr" in page) == (made > 0)
+
+
+def test_what_a_search_finds_is_shown_on_one_page_on_demand(log_in: Log_in) -> None:
+    for _ in range(45):
+        make_operation(reason="exams")
+    client = log_in("helpdesk")
+
+    pages = [
+        client.get(f"/backups_app/operation/?q=exams&{which}").content.decode() for which in ("p=3", "all=")
+    ]
+
+    assert [page.count("<strong>Backup ") for page in pages] == [5, 45]
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL goes by its statistics")
 def test_a_page_far_behind_reads_the_numbers_of_those_before_alone(log_in: Log_in) -> None:
     for _ in range(45):
