@@ -173,7 +173,5 @@ class ReadOnlyAdmin(CarefulLists, Generic[Row]):
         if request.method == "POST" and wanted and wanted not in self.get_actions(request):
             raise PermissionDenied
         request.current_app = self.admin_site.name
-        title = capfirst(
-            str(self.opts.verbose_name_plural)
-        )  # Django's own tells what to select, whatever it is
+        title = capfirst(str(self.opts.verbose_name_plural))  # Django's own says what to select
         return super().changelist_view(request, {"title": title, **(extra_context or {})})

@@ -145,7 +145,9 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     def may(codename: str) -> bool:
         return bool(user.has_perm(f"backups_app.{codename}"))
 
-    around, blocking = started(partial(_look_around, runbook)), started(partial(_blocking_sessions, runbook))
+    # beside the queries of the site's own database
+    around = started(partial(_look_around, runbook)) if runbook.looks_live or runbook.looks_around else None
+    blocking = started(diagnosis.blocking_sessions) if runbook.looks_for_locks else None
     now, loss = standing(), loss_of(asked.get("before", ""))
     choose = partial(_choice, may=may)
     chosen, safety, broken = of_interest(before=loss.moment, with_broken=runbook.shows_faults)
@@ -154,7 +156,7 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     there = trials.kept(now.trials, may) if {"trial", "pin"}.intersection(runbook.deeds) else []
     subject = next(iter([*pinned, *chosen] if "pin" in runbook.deeds else chosen), None)
     place = recipes.here(subject, trial=there[0].database if there else "")
-    live, findings = around.result()
+    live, findings = around.result() if around else (None, [])
     return {
         "runbook": runbook,
         "standing": now,
@@ -172,7 +174,7 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
         "to_try": [choose(one, deeds=("trial",)) for one in pinned],
         "broken": [choose(one, deeds=("validate",)) for one in broken],
         "failed": Operation.objects.filter(kind__in=VALIDATIONS, state__in=BAD)[:SHOWN],
-        "blocking": blocking.result(),
+        "blocking": blocking.result() if blocking else None,
         "findings": findings,
         "live": live,
         "contacts": config.contacts(),
@@ -192,16 +194,9 @@ def context_of(runbook: Runbook, user: Any, asked: Mapping[str, str]) -> dict[st
     }
 
 
-def _look_around(runbook: Runbook) -> tuple[LiveView | None, list[diagnosis.Finding]]:
-    """What is looked at on the spot, beside the queries of the site's own database."""
-    if not (runbook.looks_live or runbook.looks_around):
-        return None, []
+def _look_around(runbook: Runbook) -> tuple[LiveView, list[diagnosis.Finding]]:
     live = preview.look_at_live(counts_rows=False, finds_problems=runbook.looks_live)
     return live, diagnosis.look_around(live) if runbook.looks_around else []
-
-
-def _blocking_sessions(runbook: Runbook) -> diagnosis.Blocking | None:
-    return diagnosis.blocking_sessions() if runbook.looks_for_locks else None
 
 
 def of_interest(

@@ -22,9 +22,10 @@ def date_steps(cl: Any) -> dict[str, Any]:
     """Like the stock tag, which asks the database for every distinct date: slow with 100,000 rows."""
     field = cl.date_hierarchy
     year, month, day = (_number(cl.params.get(f"{field}__{part}")) for part in ("year", "month", "day"))
-    if not cl.result_count:
+    ends = _ends(cl, field) if cl.result_count else []
+    if not ends:
         return {"show": bool(year), "back": _back(cl, field, year, month, day), "choices": []}
-    first, last = (_day(end) for end in _ends(cl, field))
+    first, last = (_day(end) for end in ends)
     is_wide = not (year or month or day)
     if is_wide and first.year == last.year:
         year = first.year
@@ -36,14 +37,14 @@ def date_steps(cl: Any) -> dict[str, Any]:
     }
 
 
-def _ends(cl: Any, field: str) -> tuple[datetime, datetime]:
-    """The first and the last moment of all that was found."""
+def _ends(cl: Any, field: str) -> list[datetime]:
+    """The first and the last moment of all that was found; none when it is gone since it was counted."""
     if not cl.multi_page:
-        shown = [getattr(row, field) for row in cl.result_list]
-        return min(shown), max(shown)
+        shown = sorted(getattr(row, field) for row in cl.result_list)
+        return shown[:1] + shown[-1:]
     # Two questions, each answered by the first entry of an index; both at once would read every row.
     moments = cl.queryset.values_list(field, flat=True)
-    return moments.order_by(field)[0], moments.order_by(f"-{field}")[0]
+    return [moments.order_by(order).first() for order in (field, f"-{field}")]
 
 
 def _day(moment: datetime) -> date:

@@ -93,9 +93,9 @@ def test_pg_restore_reads_along_for_as_long_as_it_takes(
     one_folder: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.BACKUP_COMPRESSION = "none"
-    one_folder.execute("CREATE TABLE more AS SELECT md5(i::text) FROM generate_series(1, 12000) i")
+    one_folder.execute("CREATE TABLE more AS SELECT md5(i::text) FROM generate_series(1, 20000) i")
     size = one_folder.backup().size
-    assert size > 400_000, "much more than a pipe holds"
+    assert size > 500_000, "much more than a pipe holds"
     settings.STALL_TIME_LIMIT = LIMIT
     pg_restore_reads(monkeypatch, size, pause=LIMIT / 5)  # before each piece that the pipe holds
 

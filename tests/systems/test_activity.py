@@ -30,9 +30,16 @@ def named(server: Server, name: str) -> Connection:
     return psycopg.connect(url(server), application_name=name, autocommit=True)
 
 
-def seen(server: Server, *names: str) -> list[Session]:
-    """The sessions of these names: one that asked before may not be gone yet."""
-    return [session for session in sessions(server, "qrdb") if session.application in names]
+def seen(server: Server, *, count: int) -> list[Session]:
+    """All sessions, as soon as there are so many: one that asked before may not be gone yet."""
+    found: list[Session] = []
+
+    def is_settled() -> bool:
+        found[:] = sessions(server, "qrdb")
+        return len(found) == count
+
+    wait_until(is_settled)
+    return found
 
 
 def is_alive(connection: Connection) -> bool:
@@ -52,7 +59,7 @@ def test_sessions_tell_who_does_what_and_waits_for_whom(managed: Server) -> None
         thread.start()
         wait_until(lambda: any(session.blocked_by for session in sessions(managed, "qrdb")))
 
-        first, second = seen(managed, "holder", "waiter")
+        first, second = seen(managed, count=2)
         holder.execute("ROLLBACK")
         thread.join()
 
@@ -70,7 +77,7 @@ def test_a_session_of_another_role_is_seen_although_its_query_is_not(
 ) -> None:
     with connect_as_superuser(postgres_server, managed.database) as connection:
         connection.execute("SET application_name = 'an old console'")
-        (session,) = seen(managed, "an old console")
+        (session,) = seen(managed, count=1)
 
     assert (session.user, session.application) == ("postgres", "an old console")
     assert (session.since, session.state) == (None, "")
